@@ -1,0 +1,34 @@
+"""What the speakers (client API, federation, push, …) are given: every long-lived object, built once by `main`.
+
+Actions below (rooms, accounts, devices) never take this whole: each takes the two or three things it uses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from homeserver.changes import Changes
+    from homeserver.config import Config
+    from homeserver.protocol.signing import SigningKey
+    from homeserver.remote import Remote
+    from homeserver.rooms.timeline import Timeline
+    from homeserver.rooms.typing_users import TypingUsers
+    from homeserver.storage.stream import Pool, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    config: Config
+    signing_key: SigningKey
+    pool: Pool
+    stream: Stream
+    changes: Changes
+    timeline: Timeline
+    typing: TypingUsers
+    remote: Remote
+
+    @property
+    def server_name(self) -> str:
+        return self.config.server_name
