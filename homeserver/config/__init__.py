@@ -1,0 +1,54 @@
+"""Everything an operator can set, typed and checked once, before anything else starts.
+
+    base.py      what every section shares: strictness, secrets from files, paths, address ranges
+    sections.py  the sections, one frozen model each; their descriptions are the operator's documentation
+    load.py      file + environment -> Config, or one line that says what is wrong where
+    describe.py  the models -> config.yaml.example
+
+No key is required: the defaults make a server that runs on this machine alone. The models know nothing of the rest of
+the server, so that every layer may read them. `python -m homeserver.config` prints config.yaml.example.
+"""
+
+from homeserver.config.base import ConfigError
+from homeserver.config.describe import describe
+from homeserver.config.load import load_config
+from homeserver.config.sections import (
+    AuthConfig,
+    Config,
+    DatabaseConfig,
+    EmbeddedConfig,
+    FederationConfig,
+    LimitsConfig,
+    ListenerConfig,
+    LoggingConfig,
+    OldSigningKey,
+    PasswordsConfig,
+    PresenceConfig,
+    RateLimit,
+    RateLimitsConfig,
+    RegistrationConfig,
+    RoomsConfig,
+    TlsConfig,
+)
+
+__all__ = [
+    "AuthConfig",
+    "Config",
+    "ConfigError",
+    "DatabaseConfig",
+    "EmbeddedConfig",
+    "FederationConfig",
+    "LimitsConfig",
+    "ListenerConfig",
+    "LoggingConfig",
+    "OldSigningKey",
+    "PasswordsConfig",
+    "PresenceConfig",
+    "RateLimit",
+    "RateLimitsConfig",
+    "RegistrationConfig",
+    "RoomsConfig",
+    "TlsConfig",
+    "describe",
+    "load_config",
+]
