@@ -18,10 +18,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check format demo bench docs changelog lock clean install-test
+.PHONY: help run test check format demo bench docs changelog lock clean install-test FORCE
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z.-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
 
 run: .venv/.run ## install what the server needs and start it (ARGS="--config my.yaml")
 	@exec $(BIN)/talk-pai start $(ARGS)
@@ -34,11 +34,15 @@ check: .venv/.test ## style, types, layers, documentation and example config: ev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg --no-logo
+	$(BIN)/python -m homeserver.config | cmp - config.yaml.example || { echo "Run: make config.yaml.example" >&2; exit 1; }
 	$(MKDOCS)
 
 format: .venv/.test ## put every Python file into the project's format
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
+
+config.yaml.example: .venv/.test FORCE ## write the example configuration anew from the code
+	$(BIN)/python -m homeserver.config > $@
 
 demo: install-test ## our server and a real Synapse in one room, told line by line
 	$(BIN)/python -m tests.interop.demo $(ARGS)

@@ -1,4 +1,4 @@
-"""Here because pip takes a directory without setup.py or pyproject.toml for no Python project; setup.cfg says everything."""
+"""All of it stands in setup.cfg; this file is here because pip refuses a directory that has only that."""
 
 from setuptools import setup
 
