@@ -14,7 +14,9 @@ from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import room_version
 from homeserver.storage.stream import Connection
 
-ORD_SHIFT = 20  # the place in the timeline of an event told at position p is p << ORD_SHIFT: room for what is found later
+# The place in the timeline of an event told at position p is p << ORD_SHIFT: between two of them is room for what is
+# found later.
+ORD_SHIFT = 20
 
 
 class Status(IntEnum):
@@ -209,7 +211,10 @@ async def _insert_relations(conn: Connection, room_nid: int, rows: Iterable[NewE
 
 
 def relation_of(content: dict[str, Any]) -> tuple[str, str, str | None] | None:
-    """(event_id, rel_type, key) of an event's `m.relates_to`.  # spec: client-server-api/#forming-relationships-between-events"""
+    """(event_id, rel_type, key) of an event's `m.relates_to`.
+
+    # spec: client-server-api/#forming-relationships-between-events
+    """
     relation = content.get("m.relates_to")
     if not isinstance(relation, dict):
         return None

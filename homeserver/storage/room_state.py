@@ -1,7 +1,8 @@
-"""The state of rooms as their members here are told it: what it is now, what it was at a position, what changed between.
+"""The state of rooms as their members here are told it: what it is now, what it was, what changed between.
 
-Each row held over a range of positions, so every one of these questions is one indexed read. This is a straight line even
-where the DAG forks: what the resolution of a fork changed stands here under the position of the event that brought it.
+Each row held over a range of positions, so every one of these questions is one indexed read. This is a straight line
+even where the DAG forks: what the resolution of a fork changed stands here under the position of the event that
+brought it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class StateChange:
     pos: int
 
 
-async def current_state(conn: Connection, room_nid: int, state_key_nids: Collection[int] | None = None) -> dict[int, int]:
+async def current_state(
+    conn: Connection, room_nid: int, state_key_nids: Collection[int] | None = None
+) -> dict[int, int]:
     """state_key_nid -> event_nid, for these keys or for all."""
     if state_key_nids is None:
         rows = await conn.fetch(

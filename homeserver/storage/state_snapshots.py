@@ -2,8 +2,8 @@
 
 A snapshot is a delta against a base. Deltas form three levels: a chain of up to 25 small ones, each against the one
 before; then one against the head of the level above, of which up to 50 follow one another; then one against the top
-level, up to 100 long; then a whole state again. So a change costs about three keys of storage, and a read merges at most
-175 rows, however large the room.
+level, up to 100 long; then a whole state again. So a change costs about three keys of storage, and a read merges at
+most 175 rows, however large the room.
 
 A state here is a dict of state_key_nid -> event_nid. In a stored delta an event nid of 0 says that the key is gone.
 """
@@ -22,8 +22,11 @@ LEVELS = (100, 50, 25)
 
 
 class StateSnapshots:
-    """Reads and writes snapshots, remembering what was read. Snapshots never change, so memory can't be stale; one whose
-    transaction was rolled back is remembered under a number that nothing refers to."""
+    """Reads and writes snapshots, remembering what was read.
+
+    Snapshots never change, so memory can't be stale; one whose transaction was rolled back is remembered under a number
+    that nothing refers to.
+    """
 
     def __init__(self, size: int = 1_000) -> None:
         self._states: BoundedCache[int, State] = BoundedCache(size)

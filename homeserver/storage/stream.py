@@ -1,7 +1,7 @@
-"""Writing in an order that readers can follow: transactions that draw positions, and the position that is safe to read up to.
+"""Writing in an order that readers can follow: transactions that draw positions, and the position safe to read up to.
 
-Positions come from one sequence. Of two transactions the one with the smaller position may commit later, so a reader may
-only be given positions below which nothing is still open: otherwise a sync token would step over a row that appears
+Positions come from one sequence. Of two transactions the one with the smaller position may commit later, so a reader
+may only be given positions below which nothing is still open: otherwise a sync token would step over a row that appears
 afterwards. Before a transaction draws, it is entered here with a bound, the highest position known to be drawn; what it
 draws is above that. The safe position is the smallest bound among the open ones.
 
@@ -39,6 +39,7 @@ class Write:
     last: int = 0
     rooms: set[int] = field(default_factory=set)
     users: set[int] = field(default_factory=set)
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
 
     def will_draw(self) -> None:
         """Must be called before a statement that draws positions by itself (`lock_room`)."""
@@ -61,6 +62,10 @@ class Write:
         """Says who must look again once this is committed."""
         self.rooms.update(rooms)
         self.users.update(users)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` once this is committed; never if it isn't."""
+        self.callbacks.append(callback)
 
 
 class Stream:
@@ -91,6 +96,8 @@ class Stream:
                 async with conn.transaction():
                     yield write
                 committed = True
+                for callback in write.callbacks:
+                    callback()
             finally:
                 self._finish(write, committed)
 

@@ -1,0 +1,239 @@
+"""The one way into a room: a batch of events, appended under the room's lock in one transaction.
+
+What an append writes is all that anyone will need later: the event, the state it makes, memberships, redactions, where
+the history has gaps. After the commit there is only waking left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from homeserver.protocol.canonical_json import encode_canonical_json
+from homeserver.protocol.events import Event, StateKey
+from homeserver.protocol.identifiers import domain_of
+from homeserver.protocol.redaction import redact
+from homeserver.rooms.head import RoomHead, StateEntry
+from homeserver.storage import members as member_rows
+from homeserver.storage.events import (
+    ORD_SHIFT,
+    NewEventRow,
+    Status,
+    StoredEvent,
+    event_by_id,
+    events_by_nid,
+    insert_events,
+)
+from homeserver.storage.names import Names, Room
+from homeserver.storage.redactions import mark_redacted, redactions_of
+from homeserver.storage.room_heads import lock_room, write_head
+from homeserver.storage.room_state import StateChange, write_state_changes
+from homeserver.storage.state_snapshots import StateSnapshots
+from homeserver.storage.stream import Stream, Write
+from homeserver.storage.transactions import ClientTransaction, insert_transactions
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a batch has yet to write."""
+
+    events: list[NewEventRow] = field(default_factory=list)
+    state: list[StateChange] = field(default_factory=list)
+    members: list[member_rows.MemberRow] = field(default_factory=list)
+    redactions: list[tuple[int, Event]] = field(default_factory=list)
+    transactions: list[tuple[ClientTransaction, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RoomAppend:
+    """A batch under way. Whoever holds one holds the room's lock: it is made by `locked` alone."""
+
+    write: Write
+    head: RoomHead
+    names: Names
+    snapshots: StateSnapshots
+    stream: Stream
+    positions: list[int]
+    rows: Rows = field(default_factory=Rows)
+
+    @classmethod
+    async def locked(
+        cls, write: Write, room: Room, count: int, known: RoomHead | None, names: Names, snapshots: StateSnapshots
+    ) -> RoomAppend:
+        """Locks the room and draws `count` positions. `known` is used if it is still the room's head."""
+        write.will_draw()
+        row = await lock_room(write.conn, room.nid, count)
+        write.has_drawn(row.positions[-1])
+        if known is not None and known.version == row.version:
+            head = known.copy()
+        else:
+            head = RoomHead(room, row.version, row.extremities, row.depth, row.snapshot_nid)
+        return cls(write, head, names, snapshots, write.stream, row.positions)
+
+    async def append_to_head(self, event: Event, transaction: ClientTransaction | None = None) -> StoredEvent:
+        """Appends an event that follows the head: one of our own, made of exactly this head, and already authorized."""
+        nid = pos = self.positions.pop(0)
+        head = self.head
+        before = head.snapshot_nid
+        stored = await self._add(event, nid, pos, Status.ACCEPTED, before)
+        if event.is_state:
+            await self._change_state({event.key: StateEntry(nid, event)}, pos, before)
+        head.extremities = {nid: event.event_id}
+        head.depth = event.depth
+        if transaction is not None:
+            self.rows.transactions.append((transaction, nid))
+        return stored
+
+    async def append_received(
+        self,
+        event: Event,
+        *,
+        before: int | None,
+        status: Status,
+        extremities: dict[int, str] | None = None,
+        snapshot: int | None = None,
+        state_changes: Mapping[StateKey, StateEntry | None] | None = None,
+        stored_json: bytes | None = None,
+    ) -> StoredEvent:
+        """Appends an event of another server.
+
+        :param before: the snapshot of the state before it
+        :param extremities: the room's newest events after it, if it changes them; `snapshot` and `state_changes` are
+            then the resolved state after them, and what of the state that changes
+        """
+        nid = pos = self.positions.pop(0)
+        stored = await self._add(event, nid, pos, status, before, stored_json)
+        if extremities is not None:
+            self.head.extremities = {nid if extremity == 0 else extremity: id for extremity, id in extremities.items()}
+            self.head.depth = max(self.head.depth, event.depth)
+            self.head.snapshot_nid = snapshot
+            if state_changes:
+                own = {
+                    key: StateEntry(nid, entry.event) if entry and entry.nid == 0 else entry
+                    for key, entry in state_changes.items()
+                }
+                await self._enter_state(own, pos)
+        return stored
+
+    async def _add(
+        self, event: Event, nid: int, pos: int, status: Status, before: int | None, stored_json: bytes | None = None
+    ) -> StoredEvent:
+        visible = status is Status.ACCEPTED
+        json = stored_json
+        if json is None:
+            json = encode_canonical_json(event.json, strict=event.room_version.strict_canonical_json)
+        state_key_nid = None
+        if event.is_state:
+            state_key_nid = (await self.names.state_key_nids([event.key]))[event.key]
+        row = NewEventRow(
+            nid=nid,
+            event=event,
+            json=json,
+            status=status,
+            ord=pos << ORD_SHIFT if visible else None,
+            live=visible,
+            sender_nid=await self.names.user_nid(event.sender),
+            state_key_nid=state_key_nid,
+            snapshot_nid=before,
+            auth_nids=await self._auth_nids(event),
+        )
+        self.rows.events.append(row)
+        if visible and event.redacts is not None:
+            self.rows.redactions.append((nid, event))
+        self.write.changed(rooms=[self.head.room.nid])
+        return StoredEvent(nid, self.head.room.nid, event, status, row.ord, row.live, state_key_nid, before, None)
+
+    async def _auth_nids(self, event: Event) -> list[int]:
+        known = {entry.event.event_id: entry.nid for entry in self.head.known_state.values() if entry is not None}
+        known.update((row.event.event_id, row.nid) for row in self.rows.events)
+        missing = [event_id for event_id in event.auth_events if event_id not in known]
+        if missing:
+            rows = await self.write.conn.fetch(
+                "SELECT event_id, event_nid FROM events WHERE event_id = ANY($1)", missing
+            )
+            known.update((row["event_id"], row["event_nid"]) for row in rows)
+        return [known[event_id] for event_id in event.auth_events if event_id in known]
+
+    async def _change_state(self, entries: dict[StateKey, StateEntry | None], pos: int, previous: int | None) -> None:
+        """The state after an event that follows the head: a new snapshot and the same change for the members."""
+        key_nids = await self.names.state_key_nids(entries)
+        delta = {key_nids[key]: entry.nid if entry else 0 for key, entry in entries.items()}
+        [snapshot] = await self.stream.new_nids(self.write.conn, 1)
+        await self.snapshots.write(
+            self.write.conn, nid=snapshot, room_nid=self.head.room.nid, previous=previous, delta=delta
+        )
+        self.head.snapshot_nid = snapshot
+        await self._enter_state(entries, pos)
+
+    async def _enter_state(self, entries: Mapping[StateKey, StateEntry | None], pos: int) -> None:
+        key_nids = await self.names.state_key_nids(entries.keys())
+        for key, entry in entries.items():
+            self.rows.state.append(StateChange(key_nids[key], entry.nid if entry else 0, pos))
+            self.head.set_state(key, entry)
+        member_ids = [key[1] for key in entries if key[0] == "m.room.member"]
+        user_nids = await self.names.user_nids(member_ids) if member_ids else {}
+        for user_id, user_nid in user_nids.items():
+            member = entries["m.room.member", user_id]
+            membership = (member.event.membership if member else None) or "leave"
+            self.rows.members.append(
+                member_rows.MemberRow(user_nid, membership, member.nid if member else 0, pos, domain_of(user_id))
+            )
+            self.write.changed(users=[user_nid])
+
+    async def flush(self) -> None:
+        """Writes what has been appended so far. The batch may go on afterwards."""
+        conn, head, rows = self.write.conn, self.head, self.rows
+        self.rows = Rows()
+        if rows.events:
+            await insert_events(conn, head.room.nid, rows.events)
+        if rows.state:
+            await write_state_changes(conn, head.room.nid, rows.state)
+        if rows.members:
+            await member_rows.write_members(conn, head.room.nid, rows.members)
+        if rows.transactions:
+            await insert_transactions(conn, head.room.nid, rows.transactions)
+        for nid, redaction in rows.redactions:
+            await self._redact(nid, redaction)
+        head.version += 1
+        await write_head(conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid)
+
+    async def _redact(self, redaction_nid: int, redaction: Event) -> None:
+        """Carries out a redaction, if its target is here and it may.  # spec: rooms/v11#handling-redactions"""
+        assert redaction.redacts is not None
+        target = await event_by_id(self.write.conn, redaction.redacts, self.head.room.nid)
+        if target is None or target.redacted_by is not None or not await self._may_redact(redaction, target.event):
+            return
+        await self._store_redacted(target, redaction_nid)
+
+    async def _may_redact(self, redaction: Event, target: Event) -> bool:
+        if target.type == "m.room.create":
+            return False
+        if domain_of(redaction.sender) == domain_of(target.sender):
+            return True
+        levels = await self.head.power_levels(self.write.conn, self.names)
+        return levels.user(redaction.sender) >= levels.redact
+
+    async def _store_redacted(self, target: StoredEvent, redaction_nid: int) -> None:
+        event = target.event
+        pruned = redact(event.json, event.room_version)
+        await mark_redacted(
+            self.write.conn,
+            target.nid,
+            redaction_nid,
+            encode_canonical_json(pruned, strict=event.room_version.strict_canonical_json),
+        )
+        if event.is_state:
+            self.head.forget_state([event.key])
+
+    async def redact_if_asked(self, stored: StoredEvent) -> None:
+        """Redacts an event that arrived after its redaction. Must be flushed before."""
+        asked = await redactions_of(self.write.conn, stored.event.event_id, self.head.room.nid)
+        for redaction in (await events_by_nid(self.write.conn, asked)).values():
+            if redaction.status is Status.ACCEPTED and await self._may_redact(redaction.event, stored.event):
+                await self._store_redacted(stored, redaction.nid)
+                return
+
+
+def local_users(members: Sequence[str], server_name: str) -> list[str]:
+    """Those of these users whose accounts are here."""
+    return [user_id for user_id in members if domain_of(user_id) == server_name]

@@ -1,0 +1,65 @@
+"""Transaction ids of clients: which event a device's request made, so that repeating it makes no second one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from homeserver.storage.stream import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTransaction:
+    """# spec: client-server-api/#transaction-identifiers"""
+
+    user_nid: int
+    device_id: str
+    txn_id: str
+
+
+async def insert_transactions(
+    conn: Connection, room_nid: int, transactions: Sequence[tuple[ClientTransaction, int]]
+) -> None:
+    """Remembers which events these made.
+
+    :raises asyncpg.UniqueViolationError: if one was used before
+    """
+    await conn.execute(
+        "INSERT INTO event_transactions (user_nid, device_id, room_nid, txn_id, event_nid, created_ts) "
+        "SELECT t.user_nid, t.device, $1, t.txn, t.event, $2 "
+        "FROM unnest($3::bigint[], $4::text[], $5::text[], $6::bigint[]) AS t (user_nid, device, txn, event)",
+        room_nid,
+        int(time.time() * 1000),
+        [transaction.user_nid for transaction, _ in transactions],
+        [transaction.device_id for transaction, _ in transactions],
+        [transaction.txn_id for transaction, _ in transactions],
+        [event_nid for _, event_nid in transactions],
+    )
+
+
+async def event_of_transaction(conn: Connection, room_nid: int, transaction: ClientTransaction) -> str | None:
+    """The id of the event that this transaction made in the room before, if it did."""
+    event_id: str | None = await conn.fetchval(
+        "SELECT e.event_id FROM event_transactions t JOIN events e USING (event_nid) "
+        "WHERE t.user_nid = $1 AND t.device_id = $2 AND t.room_nid = $3 AND t.txn_id = $4",
+        transaction.user_nid,
+        transaction.device_id,
+        room_nid,
+        transaction.txn_id,
+    )
+    return event_id
+
+
+async def transaction_ids(
+    conn: Connection, user_nid: int, device_id: str, event_nids: Collection[int]
+) -> dict[int, str]:
+    """event_nid -> txn_id, for those that this device sent."""
+    rows = await conn.fetch(
+        "SELECT event_nid, txn_id FROM event_transactions "
+        "WHERE event_nid = ANY($1) AND user_nid = $2 AND device_id = $3",
+        list(event_nids),
+        user_nid,
+        device_id,
+    )
+    return {row["event_nid"]: row["txn_id"] for row in rows}
