@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import binascii
-from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,6 +16,7 @@ from homeserver.protocol.auth_rules.refusal import Rule, member_clause, refusal
 from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.errors import AuthRuleError
 from homeserver.protocol.events import Event, StateMap
+from homeserver.protocol.hashing import decode_base64
 
 #: Real invites carry one signature and at most a few keys. Without a bound, one event full of signatures against
 #: another full of keys would cost minutes of verifying, again in every state resolution.
@@ -110,14 +109,10 @@ def _first(values: Iterator[bytes], count: int) -> list[bytes]:
 
 
 def _decode(value: object) -> bytes:
-    """The bytes of a base64 string, padded or not, in either alphabet; empty if it is none."""
-    # spec: client-server-api/#mroomthird_party_invite (identity servers were free to choose the URL-safe alphabet)
-    if not isinstance(value, str):
-        return b""
+    # spec: client-server-api/#mroomthird_party_invite (either alphabet)
     try:
-        text = value.rstrip("=").replace("-", "+").replace("_", "/").encode("ascii")
-        return b64decode(text + b"=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
+        return decode_base64(value) if isinstance(value, str) else b""
+    except ValueError:
         return b""
 
 
