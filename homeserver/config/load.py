@@ -240,7 +240,7 @@ def _given(data: Any, keys: KeyPath, section: type[BaseModel]) -> str:
             data = data[key]
         except (KeyError, IndexError, TypeError):
             return ""
-    if isinstance(data, dict | list) or keys[-1:] == () or str(keys[-1]).endswith("_file"):
+    if isinstance(data, dict | list) or not keys or str(keys[-1]).endswith("_file"):
         return ""
     return (
         f", not {str(data)[:80]!r}"
