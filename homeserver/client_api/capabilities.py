@@ -1,0 +1,31 @@
+"""What the account that asks may do here, and which room versions there are."""
+
+from __future__ import annotations
+
+from homeserver.http import ApiRequest, Auth, client_routes
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.services import Services
+
+
+async def get_capabilities(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#get_matrixclientv3capabilities"""
+    person = not request.requester.guest
+    return {
+        "capabilities": {
+            "m.change_password": {"enabled": person},
+            "m.room_versions": {
+                "default": services.config.rooms.default_version,
+                "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
+            },
+            "m.profile_fields": {"enabled": True, "allowed": ["displayname", "avatar_url"]},
+            "m.set_displayname": {"enabled": True},
+            "m.set_avatar_url": {"enabled": True},
+            "m.3pid_changes": {"enabled": False},
+            "m.get_login_token": {"enabled": False},
+            "m.forget_forced_upon_leave": {"enabled": False},
+        }
+    }
+
+
+ROUTES = client_routes("GET", "/capabilities", get_capabilities, Auth.GUEST)

@@ -1,0 +1,206 @@
+"""One request from beginning to end: route, authenticate, limit, handle, answer, count."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client import Histogram
+
+from homeserver.http.authentication import Authenticator
+from homeserver.http.requests import ApiRequest
+from homeserver.http.responses import (
+    CORS_HEADERS,
+    Response,
+    compress,
+    error_response,
+    json_response,
+    options_response,
+)
+from homeserver.http.routes import Route, Router
+from homeserver.protocol.errors import MatrixError
+from homeserver.rate_limits import RateLimits, address_key
+
+if TYPE_CHECKING:
+    from homeserver.config.base import IpNetwork
+    from homeserver.services import Services
+
+log = logging.getLogger(__name__)
+
+_SECONDS = Histogram(
+    "http_request_seconds", "Time to answer a request.", ["method", "route", "status"], namespace="talkpai"
+)
+_MAX_LINE = 64 * 1024  # bytes of a request line: inline filters are long
+_MAX_HEADER = 16 * 1024
+_KEEPALIVE = 120.0  # seconds that a connection without requests is kept
+
+
+class HttpServer:
+    """Answers requests. One for all listeners; each of them mounts the routes that it serves."""
+
+    def __init__(
+        self, services: Services, authenticator: Authenticator, rate_limits: RateLimits, *, max_body: int
+    ) -> None:
+        self.services = services
+        self.authenticator = authenticator
+        self.rate_limits = rate_limits
+        self.max_body = max_body
+        self._stopping = False
+        self._long_polls: set[asyncio.Task[Any]] = set()
+
+    def listener(self, routes: Iterable[Route], trusted_proxies: Collection[IpNetwork] = ()) -> web.Server:
+        """A server for `routes`, to be bound to an address or a socket."""
+        router = Router(routes)
+
+        async def handle(raw: web.BaseRequest) -> Response:
+            return await self._answer(raw, router, trusted_proxies)
+
+        def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+            return _RawRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
+
+        return web.Server(
+            handle,
+            request_factory=make_request,
+            max_line_size=_MAX_LINE,
+            max_field_size=_MAX_HEADER,
+            keepalive_timeout=_KEEPALIVE,
+            access_log=None,
+            # A compressed body could grow without bound, and no client sends one.
+            auto_decompress=False,
+        )
+
+    def stop_waiting(self) -> None:
+        """Ends all long polls, now and from now on: the server is about to stop."""
+        self._stopping = True
+        for task in self._long_polls:
+            task.cancel()
+
+    async def _answer(self, raw: web.BaseRequest, router: Router, trusted_proxies: Collection[IpNetwork]) -> Response:
+        started = time.perf_counter()
+        request_id = secrets.token_hex(6)
+        route: Route | None = None
+        try:
+            if raw.method == "OPTIONS":
+                # spec: client-server-api/#web-browser-clients
+                response: Response = options_response()
+            else:
+                route, params = _find(router, raw)
+                address = client_address(raw, trusted_proxies)
+                response = await self._call(ApiRequest(raw, route, params, self, address, request_id))
+        except MatrixError as error:
+            response = error_response(error)
+        except Exception:
+            log.exception("Unhandled error at %s %s", raw.method, route.path if route else "an unknown path")
+            response = error_response(MatrixError("Internal error", status=500))
+        if not response.prepared:
+            response.headers.update(CORS_HEADERS)
+            response.headers["X-Request-Id"] = request_id
+            await compress(response, raw.headers.get("Accept-Encoding", ""))
+        seconds = time.perf_counter() - started
+        if route is not None:  # what people make up as paths must not become labels
+            _SECONDS.labels(route.method, route.path, response.status).observe(seconds)
+        log.debug("%s %s %d in %.1f ms", raw.method, route.path if route else "", response.status, seconds * 1000)
+        return response
+
+    async def _call(self, request: ApiRequest) -> Response:
+        route = request.route
+        requester = await self.authenticator.authenticate(request, route.auth)
+        if requester is not None:
+            request.set_requester(requester)
+        if requester is None or requester.rate_limited:
+            key = requester.user_id if requester is not None else address_key(request.client_address)
+            self.rate_limits.use("request", key)
+            if route.limit is not None:
+                self.rate_limits.use(route.limit, key)
+        result = await (self._long_poll(request) if route.long_poll else route.handler(self.services, request))
+        return json_response(result) if isinstance(result, dict) else result
+
+    async def _long_poll(self, request: ApiRequest) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._stopping:
+            raise _stopping()
+        self._long_polls.add(task)
+        if isinstance(request.raw, _RawRequest):
+            request.raw.on_disconnect = task.cancel
+        try:
+            return await request.route.handler(self.services, request)
+        except asyncio.CancelledError:
+            if not self._stopping or request.raw.transport is None:
+                raise
+            task.uncancel()
+            raise _stopping() from None
+        finally:
+            self._long_polls.discard(task)
+            if isinstance(request.raw, _RawRequest):
+                request.raw.on_disconnect = None
+
+
+class _RawRequest(web.BaseRequest):
+    """Tells who waits on its behalf that the client has gone."""
+
+    on_disconnect: Callable[[], object] | None = None
+
+    def _cancel(self, exc: BaseException) -> None:
+        # aiohttp calls this when the connection is lost while the request is handled.
+        super()._cancel(exc)
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+
+
+def _stopping() -> MatrixError:
+    return MatrixError("The server is stopping", status=503)
+
+
+def _find(router: Router, raw: web.BaseRequest) -> tuple[Route, dict[str, str]]:
+    path = raw.raw_path.partition("?")[0].partition("#")[0]
+    if not path.startswith("/"):  # absolute-form, as proxies may send it
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    route, params, allowed = router.find(raw.method, path)
+    if route is None:
+        # spec: client-server-api/#common-error-codes
+        if allowed:
+            raise MatrixError("This path has no such method", errcode="M_UNRECOGNIZED", status=405)
+        raise MatrixError("There is nothing at this path", errcode="M_UNRECOGNIZED", status=404)
+    return route, params
+
+
+def client_address(raw: web.BaseRequest, trusted_proxies: Collection[IpNetwork]) -> str:
+    """The address that a request comes from, "" if that can't be known.
+
+    X-Forwarded-For is read from the right, past the proxies that are trusted: what stands left of the first address
+    that is not, anyone can have written. Whoever may open our unix socket is trusted.
+    """
+    peer = raw.transport.get_extra_info("peername") if raw.transport is not None else None
+    address = _plain_address(peer[0]) if isinstance(peer, tuple) else ""
+    if address and not _trusted(address, trusted_proxies):
+        return address
+    for value in reversed(raw.headers.getall("X-Forwarded-For", [])):
+        for hop in reversed(value.split(",")):
+            forwarded = _plain_address(hop.strip())
+            if not forwarded:
+                return address
+            address = forwarded
+            if not _trusted(address, trusted_proxies):
+                return address
+    return address
+
+
+def _plain_address(text: str) -> str:
+    """`text` as an address in its shortest form, IPv4 where it is that in IPv6 clothing; "" if it is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _trusted(address: str, trusted_proxies: Collection[IpNetwork]) -> bool:
+    return bool(trusted_proxies) and any(ipaddress.ip_address(address) in network for network in trusted_proxies)

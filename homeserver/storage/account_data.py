@@ -1,0 +1,60 @@
+"""Account data: what clients keep for their user, global and by room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from homeserver.storage.stream import Connection
+
+GLOBAL = 0  # the room_nid of what belongs to no room
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDatum:
+    """`content` is a JSON object."""
+
+    room_nid: int
+    type: str
+    content: bytes
+    pos: int
+
+
+async def put_account_data(
+    conn: Connection, user_nid: int, type: str, content: bytes, pos: int, *, room_nid: int = GLOBAL
+) -> None:
+    await conn.execute(
+        "INSERT INTO account_data (user_nid, room_nid, type, content, pos) VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT (user_nid, room_nid, type) DO UPDATE SET content = excluded.content, pos = excluded.pos",
+        user_nid,
+        room_nid,
+        type,
+        content,
+        pos,
+    )
+
+
+async def find_account_data(conn: Connection, user_nid: int, type: str, *, room_nid: int = GLOBAL) -> bytes | None:
+    """The content, a JSON object."""
+    found: bytes | None = await conn.fetchval(
+        "SELECT content FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3",
+        user_nid,
+        room_nid,
+        type,
+    )
+    return found
+
+
+async def list_account_data(conn: Connection, user_nid: int, *, after: int, up_to: int) -> list[AccountDatum]:
+    """What was set in the positions after `after`, up to `up_to`, in their order."""
+    rows = await conn.fetch(
+        "SELECT room_nid, type, content, pos FROM account_data WHERE user_nid = $1 AND pos > $2 AND pos <= $3 "
+        "ORDER BY pos",
+        user_nid,
+        after,
+        up_to,
+    )
+    return [AccountDatum(**row) for row in rows]
+
+
+async def delete_all_account_data(conn: Connection, user_nid: int) -> None:
+    await conn.execute("DELETE FROM account_data WHERE user_nid = $1", user_nid)

@@ -1,0 +1,131 @@
+"""Accounts: the users who live on this server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from homeserver.storage.stream import Connection
+from homeserver.storage.users import ensure_user
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account without its password."""
+
+    user_nid: int
+    user_id: str
+    admin: bool
+    guest: bool
+    deactivated: bool
+    appservice_id: str | None
+    displayname: str | None
+    avatar_url: str | None
+    created_ts: int
+
+
+_COLUMNS = (
+    "a.user_nid, u.user_id, a.admin, a.guest, a.deactivated, a.appservice_id, a.displayname, a.avatar_url, a.created_ts"
+)
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(**row)
+
+
+async def find_account(conn: Connection, user_id: str) -> Account | None:
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS} FROM accounts a JOIN users u USING (user_nid) WHERE u.user_id = $1",  # noqa: S608
+        user_id,
+    )
+    return _account(row) if row is not None else None
+
+
+async def find_accounts(conn: Connection, user_ids: Sequence[str]) -> dict[str, Account]:
+    """Those of these users who have an account here."""
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM accounts a JOIN users u USING (user_nid) WHERE u.user_id = ANY($1)",  # noqa: S608
+        user_ids,
+    )
+    return {row["user_id"]: _account(row) for row in rows}
+
+
+async def list_accounts(conn: Connection) -> list[Account]:
+    """All accounts, the oldest first."""
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM accounts a JOIN users u USING (user_nid) ORDER BY a.created_ts, a.user_nid"  # noqa: S608
+    )
+    return [_account(row) for row in rows]
+
+
+async def any_account(conn: Connection) -> bool:
+    """Whether somebody has an account here; application services' own don't count."""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM accounts WHERE appservice_id IS NULL)"))
+
+
+async def insert_account(
+    conn: Connection,
+    user_id: str,
+    *,
+    password_hash: str | None,
+    admin: bool,
+    guest: bool,
+    appservice_id: str | None,
+    created_ts: int,
+) -> int | None:
+    """Makes an account.
+
+    :returns: the number of the user; None if there is an account with that id
+    """
+    user_nid = await ensure_user(conn, user_id)
+    made: int | None = await conn.fetchval(
+        "INSERT INTO accounts (user_nid, password_hash, admin, guest, appservice_id, created_ts) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING user_nid",
+        user_nid,
+        password_hash,
+        admin,
+        guest,
+        appservice_id,
+        created_ts,
+    )
+    return made
+
+
+async def find_password_hash(conn: Connection, user_nid: int) -> str | None:
+    """The password hash of an account that has one and is not deactivated."""
+    found: str | None = await conn.fetchval(
+        "SELECT password_hash FROM accounts WHERE user_nid = $1 AND NOT deactivated", user_nid
+    )
+    return found
+
+
+async def update_password_hash(conn: Connection, user_nid: int, password_hash: str) -> bool:
+    """:returns: whether there is such an account, and it is not deactivated"""
+    done = await conn.fetchval(
+        "UPDATE accounts SET password_hash = $2 WHERE user_nid = $1 AND NOT deactivated RETURNING true",
+        user_nid,
+        password_hash,
+    )
+    return bool(done)
+
+
+async def update_profile(conn: Connection, user_nid: int, *, displayname: str | None, avatar_url: str | None) -> None:
+    """Sets both parts of the profile; None for none."""
+    await conn.execute(
+        "UPDATE accounts SET displayname = $2, avatar_url = $3 WHERE user_nid = $1", user_nid, displayname, avatar_url
+    )
+
+
+async def deactivate_account(conn: Connection, user_nid: int) -> bool:
+    """Takes away password, administration and profile, for good. The user id stays taken.
+
+    :returns: whether it was active
+    """
+    done = await conn.fetchval(
+        "UPDATE accounts SET deactivated = true, password_hash = NULL, admin = false, displayname = NULL, "
+        "avatar_url = NULL WHERE user_nid = $1 AND NOT deactivated RETURNING true",
+        user_nid,
+    )
+    return bool(done)
