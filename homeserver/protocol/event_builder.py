@@ -162,7 +162,7 @@ def _finish(template: JsonObject, room_version: RoomVersion, server_name: str, s
     pdu["signatures"] = {server_name: {signing_key.key_id: signing_key.sign(covered)}}
     # Two more members of an object that has others: each with its comma.
     added = {"hashes": pdu["hashes"], "signatures": pdu["signatures"]}
-    check_size(pdu, len(unhashed) + len(encode_json(added)) - 1)
+    check_size(len(unhashed) + len(encode_json(added)) - 1)
     if room_version.event_id_format is EventIdFormat.CHOSEN:
         return Event(pdu, room_version, pdu["event_id"])
     return Event(pdu, room_version, event_id_of_hash(sha256(covered).digest(), room_version))

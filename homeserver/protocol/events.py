@@ -125,7 +125,7 @@ def parse_event(json: JsonObject, room_version: RoomVersion) -> Event:
     if room_version.event_id_format is not EventIdFormat.CHOSEN:
         pdu.pop("event_id", None)
     check_format(pdu, room_version)
-    check_size(pdu, len(encode_canonical_json(pdu, strict=room_version.strict_canonical_json)))
+    check_size(len(encode_canonical_json(pdu, strict=room_version.strict_canonical_json)))
     return Event(pdu, room_version, event_id_of(pdu, room_version))
 
 
@@ -134,27 +134,26 @@ def max_depth(room_version: RoomVersion) -> int:
     return MAX_SAFE_INTEGER if room_version.strict_canonical_json else _MAX_BIGINT
 
 
-def check_size(pdu: JsonObject, encoded_size: int) -> None:
-    """Checks an event's size limits. `encoded_size` is the length of the whole PDU as Canonical JSON, in bytes.
+def check_size(encoded_size: int) -> None:
+    """Checks the length of a whole PDU, with signatures and without `unsigned`, as Canonical JSON, in bytes.
 
-    :raises EventTooLarge: if one is broken
+    :raises EventTooLarge: if it is more than 65,536
 
     # spec: client-server-api/#size-limits
     """
     if encoded_size > MAX_EVENT_BYTES:
         raise EventTooLarge(f"The event has {encoded_size} bytes, more than {MAX_EVENT_BYTES}")
-    for key in ("type", "state_key", "sender", "room_id", "event_id"):
-        value = pdu.get(key)
-        if isinstance(value, str) and not fits_identifier(value):
-            raise EventTooLarge(f"{key} has more than 255 bytes")
 
 
 def check_format(pdu: JsonObject, room_version: RoomVersion) -> None:
-    """Checks the keys that a PDU must have, and the types and grammar of those that the format knows.
+    """Checks the keys that a PDU must have, and the types, sizes and grammar of those that the format knows.
 
     Whether the whole is Canonical JSON, and how long, is not looked at.
 
     :raises InvalidEvent: if the PDU breaks the format of its room version
+    :raises EventTooLarge: if a key has more than 255 bytes
+
+    # spec: client-server-api/#size-limits
 
     # spec: rooms/v1#event-format  rooms/v3#event-format  rooms/v4#event-format  rooms/v6#event-format
     # spec: rooms/v11#event-format  rooms/v12#event-format
@@ -168,7 +167,10 @@ def check_format(pdu: JsonObject, room_version: RoomVersion) -> None:
         raise InvalidEvent("state_key is not a string")
     if not room_version.redacts_in_content and type(pdu.get("redacts", "")) is not str:
         raise InvalidEvent("redacts is not a string")
-    check_size(pdu, 0)
+    for key in ("type", "state_key", "sender", "room_id", "event_id"):
+        value = pdu.get(key)
+        if type(value) is str and not fits_identifier(value):
+            raise EventTooLarge(f"{key} has more than 255 bytes")
     if not is_user_id(pdu["sender"]):
         raise InvalidEvent("sender is not a user id")
     if pdu["type"] == "m.room.member" and state_key is not None and not is_user_id(state_key):

@@ -163,7 +163,7 @@ def required_signers(event: Event) -> frozenset[str]:
         signers.add(sender_domain)
     if event.room_version.event_id_format is EventIdFormat.CHOSEN and domain_of(event.event_id) != sender_domain:
         signers.add(domain_of(event.event_id))
-    # The rule is among the authorization rules, but signatures are known only here.  # spec: rooms/v8#authorisation-rules 4.2.1
+    # An authorization rule, but those don't see signatures.  # spec: rooms/v8#authorisation-rules 4.2.1
     key = "join_authorised_via_users_server"
     if event.room_version.restricted_joins and event.type == "m.room.member" and key in event.content:
         authoriser = event.content[key]

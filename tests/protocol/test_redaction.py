@@ -83,7 +83,8 @@ def test_top_level_keys(version: str) -> None:
 def test_content_keys(version: str, event_type: str) -> None:
     """Each room version keeps just its own content keys of every event type."""
     content = {key: {"value": key} for key in CONTENT[event_type]}
-    redacted = redact({"type": event_type, "content": content}, ROOM_VERSIONS[version])
+    pdu: JsonObject = {"type": event_type, "content": content}
+    redacted = redact(pdu, ROOM_VERSIONS[version])
     expected = {key: content[key] for key, kept_in in CONTENT[event_type].items() if int(version) in kept_in}
     assert redacted == {"type": event_type, "content": expected}
 
@@ -93,7 +94,7 @@ def test_third_party_invite(version: str) -> None:
     """From room version 11 on a member event keeps `third_party_invite.signed`, and nothing beside it."""
     content = {"membership": "invite", "third_party_invite": {"signed": {"token": "t"}, "display_name": "Bob"}}
     redacted = redact({"type": "m.room.member", "content": content}, ROOM_VERSIONS[version])["content"]
-    expected = {"membership": "invite"}
+    expected: JsonObject = {"membership": "invite"}
     if int(version) >= 11:
         expected |= {"third_party_invite": {"signed": {"token": "t"}}}
     assert redacted == expected

@@ -263,7 +263,8 @@ def test_authorising_server_signs(version: str) -> None:
     message = event_for(version, content={key: "@b:other"}, event_id="$e:domain")
     assert required_signers(message) == {"domain"}
     if int(version) >= 8:
-        for value in (None, "", "@b", 5, {}):
+        not_users: list[Any] = [None, "", "@b", 5, {}]
+        for value in not_users:
             with pytest.raises(InvalidSignature):
                 required_signers(event_for(version, **member, content={"membership": "join", key: value}))
 
