@@ -55,13 +55,13 @@ def test_every_test_opens_with_the_rule_that_it_proves() -> None:
         for function in functions(path)
         if function.name.startswith("test_") and not ast.get_docstring(function)
     ]
-    assert bare == []
+    assert not bare, "\n".join(bare)
 
 
 def test_every_module_opens_with_what_it_holds() -> None:
     """A module or package has a docstring that says what it holds and why it is shaped so."""
     bare = [place(path) for path in files((*PACKAGES, "tests"), ".py") if not ast.get_docstring(syntax_tree(path))]
-    assert bare == []
+    assert not bare, "\n".join(bare)
 
 
 def test_every_part_of_the_homeserver_has_its_layer() -> None:
@@ -72,22 +72,43 @@ def test_every_part_of_the_homeserver_has_its_layer() -> None:
     assert present - named - {"__init__", "__main__", "__pycache__"} == set()
 
 
+def _imported(folders: tuple[str, ...]) -> dict[str, str]:
+    """Distributions of others whose modules the Python files in these folders name, and one place for each."""
+    distributions = packages_distributions()
+    ours = {*PACKAGES, "tests", *sys.stdlib_module_names}
+    found: dict[str, str] = {}
+    for path in files(folders, ".py"):
+        for node in ast.walk(syntax_tree(path)):
+            match node:
+                case ast.Import(names=aliases):
+                    modules = [alias.name for alias in aliases]
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules = [module]
+                case ast.Call(func=ast.Attribute(attr="find_spec"), args=[ast.Constant(value=str(module))]):
+                    modules = [module]
+                case _:
+                    continue
+            for module in {module.partition(".")[0] for module in modules} - ours:
+                found[_distribution(distributions.get(module, [module])[0])] = place(path, node.lineno)
+    return found
+
+
+def _declared(section: str, key: str) -> set[str]:
+    return {_distribution(line) for line in _setup()[section][key].split("\n") if line[:1].isalpha()}
+
+
 def test_what_is_imported_is_declared_and_nothing_else() -> None:
     """The packages import only distributions that setup.cfg declares, and it declares none that they don't use."""
-    declared = {
-        _distribution(line) for line in _setup()["options"]["install_requires"].split("\n") if line[:1].isalpha()
-    }
-    distributions = packages_distributions()
-    imported: dict[str, str] = {}
-    for path in files(PACKAGES, ".py"):
-        for node in ast.walk(syntax_tree(path)):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
-                names = [node.module]
-            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - set(PACKAGES):
-                imported[_distribution(distributions.get(name, [name])[0])] = place(path, node.lineno)
+    declared = _declared("options", "install_requires")
+    imported = _imported(PACKAGES)
     assert {name: where for name, where in imported.items() if name not in declared} == {}
     assert declared - imported.keys() == set()
+
+
+def test_what_the_tests_import_is_declared() -> None:
+    """The tests import only distributions that setup.cfg declares for the packages or under the extra `test`."""
+    declared = _declared("options", "install_requires") | _declared("options.extras_require", "test")
+    assert {name: where for name, where in _imported(("tests",)).items() if name not in declared} == {}
 
 
 def test_lock_files_record_no_place_to_download_from() -> None:

@@ -65,7 +65,7 @@ def test_every_reference_to_the_specification_exists() -> None:
         for reference in _references(comment)
         if (fault := _fault(reference, index)) is not None
     ]
-    assert faults == []
+    assert not faults, "\n".join(faults)
 
 
 def test_a_wrong_reference_is_found() -> None:
