@@ -38,13 +38,13 @@ class Positions:
             mask = self._masks[char] = _mask("1".join(zeros))
         return mask
 
-    def of_segment(self, segment: str) -> int:
-        """Bit i is set where `segment` (with `?` for any one character) matches from i on."""
+    def of_segment(self, segment: str, any_char: str = "?") -> int:
+        """Bit i is set where `segment` matches from i on; `any_char` in it stands for any one character."""
         if len(segment) > self.length:
             return 0
         found = (1 << (self.length - len(segment) + 1)) - 1
         for offset, char in enumerate(segment):
-            if char != "?":
+            if char != any_char:
                 found &= self.of(char) >> offset
                 if not found:
                     break
@@ -69,9 +69,9 @@ class Glob:
     __slots__ = ("pattern", "segments")
 
     def __init__(self, pattern: str, *, wildcards: str = "*?") -> None:
-        """`wildcards` is "*?", or "*" where the specification gives `?` no meaning."""
+        """`wildcards` is "*?", "*" where the specification gives `?` no meaning, or "" for a text to find as it is."""
         self.pattern = pattern
-        first, *rest = pattern.split("*")
+        first, *rest = pattern.split("*") if "*" in wildcards else [pattern]
         # `**` says no more than `*`, and empty segments in the middle would only be walked over.
         texts = [first, *(part for part in rest[:-1] if part), rest[-1]] if rest else [first]
         self.segments = tuple(_Segment(text, text if "?" not in wildcards else None) for text in texts)
@@ -95,7 +95,7 @@ class Glob:
                 found = text.find(segment.literal, position, end)
             else:
                 positions = positions or Positions(text)
-                found = _lowest(positions.of_segment(segment.text), position)
+                found = _lowest(segment.positions(positions), position)
             if found < 0:
                 return False
             position = found + len(segment.text)
@@ -110,19 +110,19 @@ class Glob:
             if segment.literal is not None and segment.literal not in positions.text:
                 return False
         boundaries = positions.word_boundaries
-        first, last = self.segments[0].text, self.segments[-1].text
-        starts = positions.of_segment(first) & boundaries
-        if len(self.segments) == 1:
-            return bool(starts & boundaries >> len(first))
-        position = _lowest(starts, 0) + len(first)
+        first, last = self.segments[0], self.segments[-1]
+        starts = first.positions(positions) & boundaries
+        if first is last:
+            return bool(starts & boundaries >> len(first.text))
         if not starts:
             return False
+        position = _lowest(starts, 0) + len(first.text)
         for segment in self.segments[1:-1]:
-            found = _lowest(positions.of_segment(segment.text), position)
+            found = _lowest(segment.positions(positions), position)
             if found < 0:
                 return False
             position = found + len(segment.text)
-        return bool((positions.of_segment(last) & boundaries >> len(last)) >> position)
+        return bool((last.positions(positions) & boundaries >> len(last.text)) >> position)
 
 
 class GlobSet:
@@ -183,6 +183,10 @@ class _Segment:
                     pieces.append((offset, piece))
                 offset += len(piece) + 1
             self._pieces = tuple(pieces)
+
+    def positions(self, positions: Positions) -> int:
+        """Bit i is set where this segment stands in the text from i on."""
+        return positions.of_segment(self.text, "?" if self.literal is None else "")
 
     def at(self, text: str, position: int) -> bool:
         """Whether this segment stands in `text` from `position` on."""

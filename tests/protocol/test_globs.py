@@ -17,7 +17,7 @@ TEXTS = st.text(alphabet="ab_- ?*", max_size=10)
 def naive(pattern: str, text: str, wildcards: str = "*?") -> bool:
     if not pattern:
         return not text
-    if pattern[0] == "*":
+    if pattern[0] == "*" and "*" in wildcards:
         return any(naive(pattern[1:], text[skipped:], wildcards) for skipped in range(len(text) + 1))
     one = pattern[0] == "?" and "?" in wildcards
     return bool(text) and (one or pattern[0] == text[0]) and naive(pattern[1:], text[1:], wildcards)
@@ -29,9 +29,9 @@ def boundary(text: str, position: int) -> bool:
     return at_end or any(not (char.isascii() and char.isalnum()) and char != "_" for char in around)
 
 
-def naive_words(pattern: str, text: str) -> bool:
+def naive_words(pattern: str, text: str, wildcards: str = "*?") -> bool:
     places = [place for place in range(len(text) + 1) if boundary(text, place)]
-    return any(naive(pattern, text[start:end]) for start in places for end in places if start <= end)
+    return any(naive(pattern, text[start:end], wildcards) for start in places for end in places if start <= end)
 
 
 @given(PATTERNS, TEXTS)
@@ -45,6 +45,8 @@ def test_matches_what_the_definition_matches(pattern: str, text: str) -> None:
 def test_word_matches_start_and_end_at_word_boundaries(pattern: str, text: str) -> None:
     """A body matches if some part of it that starts and ends at a word boundary does."""
     assert Glob(pattern).matches_words(Positions(text)) == naive_words(pattern, text)
+    assert Glob(pattern, wildcards="*").matches_words(Positions(text)) == naive_words(pattern, text, "*")
+    assert Glob(pattern, wildcards="").matches_words(Positions(text)) == naive_words(pattern, text, "")
 
 
 @given(st.lists(PATTERNS, max_size=5), TEXTS)
