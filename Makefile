@@ -14,6 +14,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .mkdo
 # How many test processes at once, and which tests: `make test TESTS=tests/sync WORKERS=0`.
 WORKERS ?= 2
 TESTS ?=
+BENCH ?= $(sort $(basename $(notdir $(wildcard tests/load/bench_*.py))))
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ run: .venv/.run ## install what the server needs and start it (ARGS="--config my
 	@exec $(BIN)/talk-pai start $(ARGS)
 
 test: install-test ## install what the tests need and run them all (TESTS=…, WORKERS=2)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 300 -m "not bench" $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 300 $(TESTS)
 
 check: .venv/.test ## style, types, layers, documentation and example config: everything but the tests
 	$(BIN)/ruff check .
@@ -47,8 +48,8 @@ config.yaml.example: .venv/.test FORCE ## write the example configuration anew f
 demo: install-test ## our server and a real Synapse in one room, told line by line
 	$(BIN)/python -m tests.interop.demo $(ARGS)
 
-bench: install-test ## measure; prints ratios that hold on any machine
-	$(BIN)/python -m pytest -p no:xdist -m bench -s $(TESTS)
+bench: install-test ## measure; prints ratios that hold on any machine (BENCH=bench_events for one)
+	@for name in $(BENCH); do echo "== $$name"; $(BIN)/python -m tests.load.$$name || exit 1; done
 
 docs: .venv/.test ## build the documentation site into .cache/site
 	$(MKDOCS)
@@ -61,7 +62,7 @@ changelog: .venv/.test ## move the fragments of docs/changes into CHANGELOG.md
 lock: .venv/.test ## rewrite the lock files from setup.cfg (ARGS=--upgrade: newest versions)
 	$(call compile,requirements.lock,setup.cfg --extra build)
 	$(call compile,requirements-test.lock,setup.cfg --extra build --extra test --extra docs)
-	printf '%s\n' $(SYNAPSE_REQUIREMENTS) > .cache/synapse.in
+	@printf '%s\n' '$(SYNAPSE_REQUIREMENTS)' | tr ' ' '\n' > .cache/synapse.in
 	$(call compile,requirements-synapse.lock,.cache/synapse.in)
 
 clean: ## remove everything that make made; the server's data stays
@@ -73,10 +74,11 @@ clean: ## remove everything that make made; the server's data stays
 # The header is ours, so that no address of a package index gets into the file.
 define compile
 	@mkdir -p .cache
+	@cp $(1) .cache/$(1) 2>/dev/null || rm -f .cache/$(1)
 	$(BIN)/uv pip compile $(2) --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links $(ARGS) --output-file $(1)
+		--no-emit-index-url --no-emit-find-links $(ARGS) --output-file .cache/$(1)
 	@{ echo '# Written by `make lock`. Do not edit: change setup.cfg (or the Makefile, for Synapse) and run it again.'; \
-		grep -v '^# Written by' $(1); } > .cache/lock && cp .cache/lock $(1)
+		grep -v '^# Written by' .cache/$(1); } > .cache/lock; cmp -s .cache/lock $(1) || cp .cache/lock $(1)
 endef
 
 # --- environments; each ends in a stamp file, so that a second run costs nothing ---
