@@ -23,6 +23,8 @@ MAX_ID_LENGTH = 255
 MAX_TEXT_LENGTH = 512
 MAX_RULE_SIZE = 4096
 """Characters and values in the conditions, or in the actions, of one rule."""
+MAX_SIZE = 200_000
+"""The same of all that a user has changed. It bounds what one user's patterns cost for one event."""
 
 _HISTORICAL_ACTIONS = ("dont_notify", "coalesce")
 
@@ -82,7 +84,7 @@ def put_rule(
             raise BadRequest(f"before/after rule not found: {beside}")
         place = found if before is not None else found + 1
     rules.insert(0 if place is None else place, rule)
-    return {**user_rules, kind: rules}
+    return _bounded({**user_rules, kind: rules})
 
 
 def delete_rule(user_rules: UserRules, kind: str, rule_id: str) -> UserRules:
@@ -147,7 +149,7 @@ def check_actions(actions: Any) -> list[Any]:
             raise BadJson("An action must be a string or an object")
         elif action != "notify" and action not in _HISTORICAL_ACTIONS:
             raise InvalidParam("Unknown action")
-    _check_size(actions, "actions")
+    _check_size(actions, "The actions of a push rule", MAX_RULE_SIZE)
     return [action for action in actions if action not in _HISTORICAL_ACTIONS]
 
 
@@ -161,7 +163,7 @@ def check_conditions(conditions: Any) -> list[JsonObject]:
         raise BadJson("conditions must be a list")
     if len(conditions) > MAX_CONDITIONS:
         raise InvalidParam(f"A push rule can't have more than {MAX_CONDITIONS} conditions")
-    _check_size(conditions, "conditions")
+    _check_size(conditions, "The conditions of a push rule", MAX_RULE_SIZE)
     for condition in conditions:
         if not isinstance(condition, dict):
             raise BadJson("A condition must be an object")
@@ -208,7 +210,7 @@ def _text(json: JsonObject, key: str) -> str:
     return value
 
 
-def _check_size(value: Any, name: str) -> None:
+def _check_size(value: Any, name: str, limit: int) -> None:
     size = 0
     pending = [value]
     while pending:
@@ -223,8 +225,8 @@ def _check_size(value: Any, name: str) -> None:
             pending.extend(item.values())
         elif isinstance(item, list):
             pending.extend(item)
-        if size + len(pending) > MAX_RULE_SIZE:
-            raise InvalidParam(f"{name} of a push rule are too large")
+        if size + len(pending) > limit:
+            raise InvalidParam(f"{name} are too large")
 
 
 def _check_kind(kind: str, kinds: tuple[str, ...]) -> None:
@@ -249,11 +251,16 @@ def _change(user_rules: UserRules, kind: str, rule_id: str, defaults: DefaultRul
         place = _find(rules, rule_id)
         assert place is not None, "an own rule that was found among all"
         rules[place] = {**rules[place], **fields}
-        return {**user_rules, kind: rules}
+        return _bounded({**user_rules, kind: rules})
     changed = user_rules.get("defaults", {})
     of_kind = changed.get(kind, {})
     merged = {**of_kind, rule_id: {**of_kind.get(rule_id, {}), **fields}}
-    return {**user_rules, "defaults": {**changed, kind: merged}}
+    return _bounded({**user_rules, "defaults": {**changed, kind: merged}})
+
+
+def _bounded(user_rules: UserRules) -> UserRules:
+    _check_size(user_rules, "All push rules together", MAX_SIZE)
+    return user_rules
 
 
 def _existing(user_rules: UserRules, kind: str, rule_id: str, defaults: DefaultRules) -> JsonObject:
