@@ -460,7 +460,7 @@ class OutboundClient:
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "gzip, deflate", **hop.headers}
         url, server_hostname = hop.url, hop.server_hostname
         if hop.connect_to is not None:
-            headers.setdefault("Host", url.authority)
+            headers.setdefault("Host", url.host_port_subcomponent or "")
             server_hostname = server_hostname or url.host
             url = _at(url, *hop.connect_to)
         limits = hop.limits
