@@ -128,7 +128,12 @@ class Room:
         return Event(pdu, self.version, event_id_of(pdu, self.version))
 
     def add(
-        self, type: str, sender: str, content: Mapping[str, Any] | None = None, state_key: str | None = None, **more: Any
+        self,
+        type: str,
+        sender: str,
+        content: Mapping[str, Any] | None = None,
+        state_key: str | None = None,
+        **more: Any,
     ) -> Event:
         """Makes an event and puts it on top of this branch, allowed or not."""
         return self.put(self.make(type, sender, content, state_key, **more))

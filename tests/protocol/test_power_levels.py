@@ -37,10 +37,10 @@ def test_creators_of_version_12_are_above_every_number(version: RoomVersion) -> 
     """From version 12 on the creator and the additional creators have infinite power, whatever is listed."""
     room = Room.created(version, additional_creators=[BOB])
     event = room.add("m.room.power_levels", ALICE, {"users": {ALICE: 1, BOB: -1, CHARLIE: 7}}, "")
-    for power_levels in (None, event):
+    for power_levels, other in ((None, 0), (event, 7)):
         levels = PowerLevels.of(version, room.create, power_levels)
         assert levels.user(ALICE) == levels.user(BOB) == math.inf
-    assert levels.user(CHARLIE) == 7
+        assert levels.user(CHARLIE) == other
 
 
 @pytest.mark.parametrize("version", VERSIONS)
