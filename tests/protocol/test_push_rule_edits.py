@@ -193,7 +193,7 @@ def test_the_size_of_all_rules_together_is_bounded() -> None:
     """Rules that are each allowed can't add up to what would make every event expensive."""
     condition = {"kind": "event_match", "key": "content.body", "pattern": "a?" * 200}
     rule = {"rule_id": "r", "default": False, "enabled": True, "actions": [], "conditions": [condition] * 9}
-    nearly: UserRules = {"override": [{**rule, "rule_id": f"r{number}"} for number in range(52)]}
+    nearly: UserRules = {"override": [{**rule, "rule_id": f"r{number}"} for number in range(49)]}
     with pytest.raises(InvalidParam, match="together"):
         put_rule(nearly, "override", "one more", {"actions": [], "conditions": [condition] * 9})
     with pytest.raises(InvalidParam, match="together"):
