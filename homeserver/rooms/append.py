@@ -6,7 +6,7 @@ the history has gaps. After the commit there is only waking left to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from homeserver.protocol.canonical_json import encode_canonical_json
@@ -84,36 +84,53 @@ class RoomAppend:
             self.rows.transactions.append((transaction, nid))
         return stored
 
-    async def append_received(
+    async def add_received(
         self,
         event: Event,
         *,
         before: int | None,
         status: Status,
-        extremities: dict[int, str] | None = None,
-        snapshot: int | None = None,
-        state_changes: Mapping[StateKey, StateEntry | None] | None = None,
         stored_json: bytes | None = None,
+        known_nid: int | None = None,
     ) -> StoredEvent:
-        """Appends an event of another server.
+        """Enters an event of another server at its place in the DAG. Whether it moves the head is said by `move_head`.
 
         :param before: the snapshot of the state before it
-        :param extremities: the room's newest events after it, if it changes them; `snapshot` and `state_changes` are
-            then the resolved state after them, and what of the state that changes
+        :param stored_json: what to keep of it, if that is not the event as it is
+        :param known_nid: its number, if it was an outlier until now
         """
-        nid = pos = self.positions.pop(0)
-        stored = await self._add(event, nid, pos, status, before, stored_json)
-        if extremities is not None:
-            self.head.extremities = {nid if extremity == 0 else extremity: id for extremity, id in extremities.items()}
-            self.head.depth = max(self.head.depth, event.depth)
-            self.head.snapshot_nid = snapshot
-            if state_changes:
-                own = {
-                    key: StateEntry(nid, entry.event) if entry and entry.nid == 0 else entry
-                    for key, entry in state_changes.items()
-                }
-                await self._enter_state(own, pos)
-        return stored
+        pos = self.positions.pop(0)
+        return await self._add(event, known_nid or pos, pos, status, before, stored_json)
+
+    async def move_head(
+        self, stored: StoredEvent, extremities: dict[int, str], snapshot: int | None, delta: Mapping[int, int]
+    ) -> None:
+        """Makes these the room's newest events, with the resolved state after them.
+
+        :param stored: the event that brought this about
+        :param delta: what that changes of the state: state_key_nid -> event_nid, 0 where the key goes
+        """
+        self.head.extremities = extremities
+        self.head.depth = max(self.head.depth, stored.event.depth)
+        self.head.snapshot_nid = snapshot
+        if delta:
+            keys = await self.names.state_keys(delta)
+            events = await events_by_nid(self.write.conn, [nid for nid in delta.values() if nid])
+            entries = {keys[key]: StateEntry(nid, events[nid].event) if nid else None for key, nid in delta.items()}
+            pos = stored.pos
+            if pos is None:  # it moved the state without being told of itself: the change needs a position all the same
+                pos = await self.write.next_position()
+            await self._enter_state(entries, pos)
+
+    async def new_snapshot(self, previous: int | None, delta: Mapping[int, int]) -> int | None:
+        """A snapshot of `previous` with this change; `previous` itself if there is none."""
+        if not delta:
+            return previous
+        [nid] = await self.stream.new_nids(self.write.conn, 1)
+        await self.snapshots.write(
+            self.write.conn, nid=nid, room_nid=self.head.room.nid, previous=previous, delta=delta
+        )
+        return nid
 
     async def _add(
         self, event: Event, nid: int, pos: int, status: Status, before: int | None, stored_json: bytes | None = None
@@ -158,11 +175,7 @@ class RoomAppend:
         """The state after an event that follows the head: a new snapshot and the same change for the members."""
         key_nids = await self.names.state_key_nids(entries)
         delta = {key_nids[key]: entry.nid if entry else 0 for key, entry in entries.items()}
-        [snapshot] = await self.stream.new_nids(self.write.conn, 1)
-        await self.snapshots.write(
-            self.write.conn, nid=snapshot, room_nid=self.head.room.nid, previous=previous, delta=delta
-        )
-        self.head.snapshot_nid = snapshot
+        self.head.snapshot_nid = await self.new_snapshot(previous, delta)
         await self._enter_state(entries, pos)
 
     async def _enter_state(self, entries: Mapping[StateKey, StateEntry | None], pos: int) -> None:
@@ -232,8 +245,3 @@ class RoomAppend:
             if redaction.status is Status.ACCEPTED and await self._may_redact(redaction.event, stored.event):
                 await self._store_redacted(stored, redaction.nid)
                 return
-
-
-def local_users(members: Sequence[str], server_name: str) -> list[str]:
-    """Those of these users whose accounts are here."""
-    return [user_id for user_id in members if domain_of(user_id) == server_name]

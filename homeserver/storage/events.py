@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import orjson
 
+from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.events import Event
 from homeserver.protocol.room_versions import room_version
 from homeserver.storage.stream import Connection
@@ -157,7 +158,7 @@ def contains_url(event: Event) -> bool:
 
 
 async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEventRow]) -> None:
-    """Writes events with their relations and the redactions they ask for."""
+    """Writes events with their relations and the redactions they ask for. What was an outlier gets its place."""
     events = [row.event for row in rows]
     await conn.execute(
         """
@@ -169,6 +170,10 @@ async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEvent
                       $9::bigint[], $10::bigint[], $11::bigint[], $12::bool[], $13::bigint[], $14::bigint[],
                       $15::bytea[], $16::text[])
             AS n (nid, id, ord, live, status, sender, type, state_key, depth, ts, url, snapshot, redacted, json, auth)
+        ON CONFLICT (event_id) DO UPDATE
+           SET ord = excluded.ord, live = excluded.live, status = excluded.status, snapshot_nid = excluded.snapshot_nid,
+               auth_nids = excluded.auth_nids
+         WHERE events.status IN (3, 4)
         """,
         room_nid,
         [row.nid for row in rows],
@@ -192,7 +197,7 @@ async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEvent
     redactions = [(row.nid, redacts) for row in rows if (redacts := row.event.redacts) and not row.status.rejected]
     if redactions:
         await conn.executemany(
-            "INSERT INTO redactions (event_nid, room_nid, redacts) VALUES ($1, $2, $3)",
+            "INSERT INTO redactions (event_nid, room_nid, redacts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
             [(nid, room_nid, _storable(redacts)) for nid, redacts in redactions],
         )
 
@@ -205,7 +210,8 @@ async def _insert_relations(conn: Connection, room_nid: int, rows: Iterable[NewE
     ]
     if relations:
         await conn.executemany(
-            "INSERT INTO event_relations (event_nid, room_nid, relates_to, rel_type, key) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO event_relations (event_nid, room_nid, relates_to, rel_type, key) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT DO NOTHING",
             relations,
         )
 
@@ -227,3 +233,25 @@ def relation_of(content: dict[str, Any]) -> tuple[str, str, str | None] | None:
 def _storable(text: str) -> str:
     # PostgreSQL's text has no NUL; nothing that means anything contains one.
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+async def auth_edges(conn: Connection, nids: Collection[int]) -> dict[str, list[str]]:
+    """event_nid -> the numbers of its auth_events, both as decimal strings: names for the pure graph functions."""
+    rows = await conn.fetch("SELECT event_nid, auth_nids FROM events WHERE event_nid = ANY($1)", list(nids))
+    return {str(row["event_nid"]): [str(nid) for nid in row["auth_nids"]] for row in rows}
+
+
+def outlier_row(nid: int, event: Event, *, sender_nid: int, state_key_nid: int | None) -> NewEventRow:
+    """An event by itself, as it is kept of invites, knocks and their ends in rooms that this server is not in."""
+    return NewEventRow(
+        nid=nid,
+        event=event,
+        json=encode_canonical_json(event.json, strict=event.room_version.strict_canonical_json),
+        status=Status.OUTLIER,
+        ord=None,
+        live=False,
+        sender_nid=sender_nid,
+        state_key_nid=state_key_nid,
+        snapshot_nid=None,
+        auth_nids=[],
+    )

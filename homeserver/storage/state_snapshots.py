@@ -61,7 +61,7 @@ class StateSnapshots:
                 lengths[level:] = [lengths[level] + 1] + [0] * (2 - level)
                 await _insert(conn, nid, room_nid, base, heads, lengths, stored)
                 return
-        whole = await self.load(conn, previous) | delta
+        whole = {**await self.load(conn, previous), **delta}
         await _insert(conn, nid, room_nid, None, [nid] * 3, [0] * 3, _without_gone(whole))
 
 

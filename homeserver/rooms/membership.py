@@ -1,0 +1,281 @@
+"""Joining, inviting, leaving, kicking, banning and knocking, in rooms that are here and in rooms that are elsewhere.
+
+# spec: client-server-api/#room-membership
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from homeserver.protocol.canonical_json import encode_canonical_json, encode_json
+from homeserver.protocol.client_event import stripped_state_event
+from homeserver.protocol.errors import BadRequest, Forbidden, InvalidEvent, InvalidSignature, NotFound, Unavailable
+from homeserver.protocol.events import Event, JsonObject
+from homeserver.protocol.identifiers import domain_of
+from homeserver.protocol.redaction import redact
+from homeserver.rooms.append import RoomAppend
+from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu
+from homeserver.rooms.receive import Receiver
+from homeserver.rooms.remote_join import RemoteJoins
+from homeserver.rooms.restricted import authorising_user
+from homeserver.rooms.stripped_state import stripped_state, stripped_state_events
+from homeserver.rooms.timeline import NewEvent, Timeline
+from homeserver.storage.events import event_by_id, events_by_nid
+from homeserver.storage.members import is_any_joined, membership_in, write_stripped_membership
+from homeserver.storage.names import Room
+from homeserver.storage.profiles import profile_of
+from homeserver.storage.stream import Connection
+
+
+class Membership:
+    """What users do about their own and others' places in rooms."""
+
+    def __init__(self, timeline: Timeline, receiver: Receiver, remote_joins: RemoteJoins) -> None:
+        self.timeline = timeline
+        self.receiver = receiver
+        self.remote = receiver.remote
+        self.remote_joins = remote_joins
+
+    async def member_content(
+        self, conn: Connection, user_id: str, membership: str, extra: JsonObject | None = None
+    ) -> JsonObject:
+        """The content of a member event, with the user's profile where others should see it."""
+        content: dict[str, Any] = dict(extra or {})
+        if domain_of(user_id) == self.timeline.server_name:
+            profile = await profile_of(conn, user_id)
+            for key, value in profile.items():
+                content.setdefault(key, value)
+        content["membership"] = membership
+        return content
+
+    async def is_here(self, room: Room | None) -> bool:
+        """Whether this server is in the room, so that it can act there by itself."""
+        if room is None:
+            return False
+        async with self.timeline.stream.pool.acquire() as conn:
+            return await is_any_joined(conn, room.nid, self.timeline.server_name)
+
+    async def join(self, room_id: str, user_id: str, via: Sequence[str] = (), extra: JsonObject | None = None) -> Room:
+        """Joins a user of ours to a room, over `via` and whoever invited the user if this server isn't in it.
+
+        :raises Forbidden: if the rules refuse it
+        :raises NotFound: if no server is known that could help
+        :raises Unavailable: if none of those that are known did
+        """
+        room = await self.timeline.names.room(room_id)
+        async with self.receiver.locks.hold(("join", room_id)):
+            if room is not None and await self.is_here(room):
+                authorised_by = await self._authorise(room, user_id)
+                if authorised_by != "":
+                    added = {} if authorised_by is None else {"join_authorised_via_users_server": authorised_by}
+                    await self._send_own(room, user_id, "join", (extra or {}) | added)
+                    return room
+            servers = await self._candidates(room, room_id, user_id, via)
+            if not servers:
+                raise NotFound("This server knows no server that is in that room")
+            async with self.timeline.stream.pool.acquire() as conn:
+                content = await self.member_content(conn, user_id, "join", extra)
+            return await self.remote_joins.join(room_id, user_id, servers, content)
+
+    async def _authorise(self, room: Room, user_id: str) -> str | None:
+        """None if the join needs no one's authorisation, the id of a user of ours who gives it, or "" if only another
+        server can.  # spec: client-server-api/#restricted-rooms"""
+        async with self.timeline.stream.pool.acquire() as conn:
+            head = await self.timeline.head(conn, room)
+            return await authorising_user(conn, self.timeline, head, user_id)
+
+    async def _candidates(self, room: Room | None, room_id: str, user_id: str, via: Sequence[str]) -> list[str]:
+        candidates = list(via)
+        if room is not None:
+            async with self.timeline.stream.pool.acquire() as conn:
+                own = await membership_in(conn, room.nid, await self.timeline.names.user_nid(user_id))
+                if own is not None and own.membership in ("invite", "knock"):
+                    event = (await events_by_nid(conn, [own.event_nid])).get(own.event_nid)
+                    if event is not None:
+                        candidates.append(domain_of(event.event.sender))
+        if ":" in room_id:
+            candidates.append(domain_of(room_id))
+        return [server for server in dict.fromkeys(candidates) if server != self.timeline.server_name]
+
+    async def _send_own(self, room: Room, user_id: str, membership: str, extra: JsonObject | None) -> str:
+        async with self.timeline.stream.pool.acquire() as conn:
+            content = await self.member_content(conn, user_id, membership, extra)
+        return await self.timeline.send_event(room, NewEvent("m.room.member", user_id, content, state_key=user_id))
+
+    async def leave(self, room: Room, user_id: str, extra: JsonObject | None = None) -> None:
+        """Takes a user of ours out of a room, or declines an invite, or takes back a knock.
+
+        :raises Forbidden: if the user isn't in it
+        """
+        if await self.is_here(room):
+            await self._send_plain(room, user_id, user_id, "leave", extra)
+            return
+        async with self.timeline.stream.pool.acquire() as conn:
+            own = await membership_in(conn, room.nid, await self.timeline.names.user_nid(user_id))
+            if own is None or own.membership not in ("invite", "knock"):
+                raise Forbidden("You are not in that room")
+            invite = (await events_by_nid(conn, [own.event_nid]))[own.event_nid].event
+        await self.remote_joins.leave(room, user_id, domain_of(invite.sender), extra or {})
+
+    async def _send_plain(
+        self, room: Room, sender: str, target: str, membership: str, extra: JsonObject | None
+    ) -> None:
+        content = {**(extra or {}), "membership": membership}
+        await self.timeline.send_event(room, NewEvent("m.room.member", sender, content, state_key=target))
+
+    async def kick(self, room: Room, sender: str, target: str, extra: JsonObject | None = None) -> None:
+        """# spec: client-server-api/#post_matrixclientv3roomsroomidkick
+
+        :raises Forbidden: if the sender may not, or the target is not in the room
+        """
+        if await self._membership(room, target) not in ("join", "invite", "knock"):
+            await self._require_joined(room, sender)
+            raise Forbidden(f"{target} is not in the room")
+        await self._send_plain(room, sender, target, "leave", extra)
+
+    async def ban(self, room: Room, sender: str, target: str, extra: JsonObject | None = None) -> None:
+        """# spec: client-server-api/#post_matrixclientv3roomsroomidban"""
+        await self._send_plain(room, sender, target, "ban", extra)
+
+    async def unban(self, room: Room, sender: str, target: str, extra: JsonObject | None = None) -> None:
+        """# spec: client-server-api/#post_matrixclientv3roomsroomidunban
+
+        :raises Forbidden: if the sender may not, or the target is not banned
+        """
+        if await self._membership(room, target) != "ban":
+            await self._require_joined(room, sender)
+            raise Forbidden(f"{target} is not banned")
+        await self._send_plain(room, sender, target, "leave", extra)
+
+    async def _membership(self, room: Room, user_id: str) -> str | None:
+        async with self.timeline.stream.pool.acquire() as conn:
+            found = await membership_in(conn, room.nid, await self.timeline.names.user_nid(user_id))
+        return None if found is None else found.membership
+
+    async def _require_joined(self, room: Room, user_id: str) -> None:
+        if await self._membership(room, user_id) != "join":
+            raise Forbidden("You are not in that room")
+
+    async def invite(self, room: Room, sender: str, target: str, extra: JsonObject | None = None) -> None:
+        """Invites a user, asking the user's server to sign if it is another one.
+
+        :raises Forbidden: if the rules or the other server refuse it
+        :raises Unavailable: if the other server can't be reached
+        # spec: client-server-api/#post_matrixclientv3roomsroomidinvite
+        """
+        await self._require_joined(room, sender)
+        if domain_of(target) == self.timeline.server_name:
+            async with self.timeline.locked(room, 1) as append:
+                await self.append_invite(append, sender, target, extra)
+        else:
+            await self._invite_elsewhere(room, sender, target, extra)
+
+    async def append_invite(
+        self, append: RoomAppend, sender: str, target: str, extra: JsonObject | None = None
+    ) -> None:
+        """Invites a user of ours, under a lock that is held."""
+        conn, timeline = append.write.conn, self.timeline
+        content = await self.member_content(conn, target, "invite", extra)
+        event_id = await timeline.append_new(append, NewEvent("m.room.member", sender, content, state_key=target))
+        await append.flush()
+        stored = await event_by_id(conn, event_id)
+        assert stored is not None
+        if stored.pos is not None:
+            stripped = await stripped_state(conn, timeline.names, append.head, stored.event)
+            target_nid = await timeline.names.user_nid(target)
+            await write_stripped_membership(
+                conn, append.head.room.nid, target_nid, "invite", stored.nid, stored.pos, encode_json(stripped)
+            )
+
+    async def _invite_elsewhere(self, room: Room, sender: str, target: str, extra: JsonObject | None) -> None:
+        timeline, destination = self.timeline, domain_of(target)
+        async with timeline.stream.pool.acquire() as conn:
+            head = await timeline.head(conn, room)
+            content = await self.member_content(conn, target, "invite", extra)
+            event = await timeline.build(conn, head, NewEvent("m.room.member", sender, content, state_key=target))
+            shown = await stripped_state_events(conn, timeline.names, head, sender)
+        answer = await self.remote.invite(
+            destination,
+            room.room_id,
+            event.event_id,
+            room.version.identifier,
+            event.json,
+            # spec: server-server-api/#put_matrixfederationv2inviteroomideventid: the create event comes whole
+            [
+                shown_event.json if shown_event.type == "m.room.create" else stripped_state_event(shown_event)
+                for shown_event in shown
+            ],
+        )
+        signed = await self._countersigned(event, answer, destination)
+        await self.receiver.receive_checked(timeline.server_name, room, signed)
+
+    async def _countersigned(self, event: Event, answer: JsonObject, destination: str) -> CheckedPdu:
+        try:
+            signed = await check_pdu(self.remote, answer, event.room_version, event.room_id)
+            if signed.event_id != event.event_id:
+                raise InvalidEvent("it is another event")
+            await self.remote.check_json(_redacted(signed.event), destination, event.origin_server_ts)
+        except (InvalidEvent, InvalidSignature) as error:
+            raise Unavailable(f"{destination} did not sign the invite: {error}") from None
+        # Of what came back only the signature is wanted; everything else is as it was made here.
+        json = event.json | {"signatures": signed.event.json["signatures"]}
+        return CheckedPdu(
+            Event(json, event.room_version, event.event_id),
+            encode_canonical_json(json, strict=event.room_version.strict_canonical_json),
+        )
+
+    async def knock(self, room_id: str, user_id: str, via: Sequence[str] = (), extra: JsonObject | None = None) -> Room:
+        """Knocks at a room for a user of ours.
+
+        :raises Forbidden: if the room does not take knocks from this user
+        # spec: client-server-api/#post_matrixclientv3knockroomidoralias
+        """
+        room = await self.timeline.names.room(room_id)
+        if room is not None and await self.is_here(room):
+            await self._knock_here(room, user_id, extra)
+            return room
+        servers = await self._candidates(room, room_id, user_id, via)
+        if not servers:
+            raise NotFound("This server knows no server that is in that room")
+        async with self.timeline.stream.pool.acquire() as conn:
+            content = await self.member_content(conn, user_id, "knock", extra)
+        return await self.remote_joins.knock(room_id, user_id, servers, content)
+
+    async def _knock_here(self, room: Room, user_id: str, extra: JsonObject | None) -> None:
+        timeline = self.timeline
+        async with timeline.locked(room, 1) as append:
+            conn = append.write.conn
+            content = await self.member_content(conn, user_id, "knock", extra)
+            event_id = await timeline.append_new(append, NewEvent("m.room.member", user_id, content, state_key=user_id))
+            await append.flush()
+            stored = await event_by_id(conn, event_id)
+            assert stored is not None
+            if stored.pos is not None:
+                stripped = await stripped_state(conn, timeline.names, append.head, stored.event)
+                user_nid = await timeline.names.user_nid(user_id)
+                await write_stripped_membership(
+                    conn, room.nid, user_nid, "knock", stored.nid, stored.pos, encode_json(stripped)
+                )
+
+    async def set_membership(self, room: Room, sender: str, target: str, content: JsonObject) -> None:
+        """What PUT …/state/m.room.member/… asks for, whichever of the above that is."""
+        membership = content.get("membership")
+        extra = {key: value for key, value in content.items() if key != "membership"}
+        if membership == "invite":
+            await self.invite(room, sender, target, extra)
+        elif membership == "join" and sender == target:
+            await self.join(room.room_id, sender, (), extra)
+        elif membership == "leave" and sender == target:
+            await self.leave(room, sender, extra)
+        elif membership == "knock" and sender == target:
+            await self.knock(room.room_id, sender, (), extra)
+        elif isinstance(membership, str):
+            await self._send_plain(room, sender, target, membership, extra)
+        else:
+            raise BadRequest("membership must be a string", errcode="M_BAD_JSON")
+
+
+def _redacted(event: Event) -> JsonObject:
+    # Signatures of events cover their redacted form.  # spec: server-server-api/#signing-events
+    return redact(event.json, event.room_version)
