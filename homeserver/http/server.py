@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from prometheus_client import Histogram
 
+from homeserver import metrics
+from homeserver.appservice_registrations import Appservices
 from homeserver.http.authentication import Authenticator
 from homeserver.http.requests import ApiRequest
 from homeserver.http.responses import (
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SECONDS = Histogram(
-    "http_request_seconds", "Time to answer a request.", ["method", "route", "status"], namespace="talkpai"
-)
 _MAX_LINE = 64 * 1024  # bytes of a request line: inline filters are long
 _MAX_HEADER = 16 * 1024
 _KEEPALIVE = 120.0  # seconds that a connection without requests is kept
@@ -45,11 +43,18 @@ class HttpServer:
     """Answers requests. One for all listeners; each of them mounts the routes that it serves."""
 
     def __init__(
-        self, services: Services, authenticator: Authenticator, rate_limits: RateLimits, *, max_body: int
+        self,
+        services: Services,
+        authenticator: Authenticator,
+        rate_limits: RateLimits,
+        appservices: Appservices,
+        *,
+        max_body: int,
     ) -> None:
         self.services = services
         self.authenticator = authenticator
         self.rate_limits = rate_limits
+        self.appservices = appservices
         self.max_body = max_body
         self._stopping = False
         self._long_polls: set[asyncio.Task[Any]] = set()
@@ -104,7 +109,8 @@ class HttpServer:
             await compress(response, raw.headers.get("Accept-Encoding", ""))
         seconds = time.perf_counter() - started
         if route is not None:  # what people make up as paths must not become labels
-            _SECONDS.labels(route.method, route.path, response.status).observe(seconds)
+            metrics.HTTP_REQUESTS.labels(route.method, route.path, response.status).inc()
+            metrics.HTTP_SECONDS.labels(route.method, route.path).observe(seconds)
         log.debug("%s %s %d in %.1f ms", raw.method, route.path if route else "", response.status, seconds * 1000)
         return response
 

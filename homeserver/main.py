@@ -1,0 +1,350 @@
+"""Builds everything, once, and owns start and stop: the only place where the long-lived objects are made.
+
+`running_server` brings up, in this order, the database, the services, the background work and the listeners, and takes
+them down in the reverse order whatever happens in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import asyncpg
+from aiohttp import web
+
+from homeserver import metrics
+from homeserver.accounts.device_activity import DeviceActivity
+from homeserver.appservice_registrations import Appservices, load_appservices
+from homeserver.changes import Changes
+from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
+from homeserver.config import Config, ConfigError, ListenerConfig
+from homeserver.http import ApiRequest, Auth, HttpServer, Route
+from homeserver.http.authentication import Authenticator
+from homeserver.protocol.errors import MatrixError
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.signing import SigningKey, format_signing_key, generate_signing_key, parse_signing_key
+from homeserver.rate_limits import RateLimits
+from homeserver.rooms.timeline import Timeline
+from homeserver.services import Services
+from homeserver.storage.accounts import any_account
+from homeserver.storage.embedded import EmbeddedError, EmbeddedPostgres
+from homeserver.storage.migrate import MigrationError, migrate
+from homeserver.storage.names import Names
+from homeserver.storage.pool import create_pool
+from homeserver.storage.state_snapshots import StateSnapshots
+from homeserver.storage.stream import DatabaseInUse, Pool, Stream, lock_database, open_stream
+
+log = logging.getLogger(__name__)
+
+_STOP_SECONDS = 10.0  # requests in progress are given this long to end
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is running. `addresses` are those of its listeners, as URLs or `unix:PATH`, in their order."""
+
+    config: Config
+    services: Services
+    http: HttpServer
+    database_url: str
+    addresses: tuple[str, ...]
+    failed: asyncio.Event  # set when it can't go on, because it has lost its database
+
+
+def run(config: Config) -> int:
+    """Runs a server until SIGINT or SIGTERM. Returns the exit status."""
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_run(config))
+    except (ConfigError, EmbeddedError, MigrationError, DatabaseInUse, OSError, asyncpg.PostgresError) as error:
+        sys.stderr.write(f"talk-pai: {str(error) or type(error).__name__}\n")
+        return 1
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if importlib.util.find_spec("uvloop") is None:  # there is none for Windows
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _run(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    serving = asyncio.create_task(_serve(config))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    # A start may take long (a database that recovers, a migration) and counts as stopped where it was.
+    serving.cancel()
+    try:
+        return await serving
+    except asyncio.CancelledError:
+        return 0
+
+
+async def _serve(config: Config) -> int:
+    async with running_server(config) as server:
+        await _greet(server)
+        await server.failed.wait()
+        return 1
+
+
+async def _greet(server: Server) -> None:
+    lines = [f"Talk pAI serves {server.config.server_name} at {', '.join(server.addresses)}"]
+    async with server.services.pool.acquire() as conn:
+        if not await any_account(conn):
+            lines.append("There is no account yet. Make the first, an administrator: talk-pai user create --admin NAME")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+@asynccontextmanager
+async def running_server(config: Config) -> AsyncIterator[Server]:
+    """A server that serves from entry to exit. Must be entered on the main thread if its database is embedded.
+
+    :raises EmbeddedError, MigrationError, DatabaseInUse, ConfigError, OSError: if it can't start; nothing is left
+    """
+    async with AsyncExitStack() as stack:
+        failed = asyncio.Event()
+        appservices = load_appservices(config.application_services, config.server_name)
+        url = await stack.enter_async_context(_database(config, failed))
+        await _prepare(url)
+        await stack.enter_async_context(_claimed(url, failed))
+        changes = Changes()
+        # For names alone, so that a transaction that waits for a name never waits for a connection that others hold.
+        names_pool = await stack.enter_async_context(_pool(url, 4))
+        pool = await stack.enter_async_context(_pool(url, config.database.pool_size))
+        stream = await open_stream(pool, lambda rooms, users: changes.publish(rooms=rooms, users=users))
+        services = await stack.enter_async_context(build_services(config, stream, changes, Names(names_pool)))
+        activity = DeviceActivity(pool)
+        stack.push_async_callback(activity.write)
+        await stack.enter_async_context(_background(activity.run))
+        http = _http_server(services, appservices, activity)
+        addresses = await stack.enter_async_context(_listening(http, config.listeners))
+        yield Server(config, services, http, url, addresses, failed)
+
+
+@asynccontextmanager
+async def build_services(config: Config, stream: Stream, changes: Changes, names: Names) -> AsyncIterator[Services]:
+    """Every long-lived object that speakers are given."""
+    signing_key = _signing_key(config.signing_key_file)
+    timeline = Timeline(
+        stream=stream,
+        names=names,
+        snapshots=StateSnapshots(),
+        server_name=config.server_name,
+        signing_key=signing_key,
+    )
+    yield Services(
+        config=config,
+        signing_key=signing_key,
+        pool=stream.pool,
+        stream=stream,
+        changes=changes,
+        timeline=timeline,
+        typing=cast(Any, None),
+        remote=cast(Any, None),
+    )
+
+
+def _http_server(services: Services, appservices: Appservices, activity: DeviceActivity) -> HttpServer:
+    config = services.config
+    authenticator = Authenticator(
+        services.pool, appservices, activity, query_access_tokens=config.auth.query_access_tokens
+    )
+    return HttpServer(
+        services, authenticator, RateLimits(config.rate_limits), appservices, max_body=config.limits.request_bytes
+    )
+
+
+@asynccontextmanager
+async def _database(config: Config, failed: asyncio.Event) -> AsyncIterator[str]:
+    """The address of the database. An embedded one runs meanwhile and is started again if it ends by itself."""
+    if config.database.url is not None:
+        yield config.database.url.get_secret_value()
+        return
+    database = EmbeddedPostgres(config.data_dir, config.embedded.binaries)
+    url = await database.start()
+
+    async def keep_up() -> None:
+        while True:
+            log.error("The database has ended by itself (status %d) and is started again", await database.wait())
+            await database.stop()
+            try:
+                if await database.start() != url:
+                    raise EmbeddedError("it has another address now")
+            except EmbeddedError as error:
+                log.critical("The database can't be started again: %s", error)
+                failed.set()
+                return
+
+    try:
+        async with _background(keep_up):
+            yield url
+    finally:
+        await database.stop()
+
+
+async def _prepare(url: str) -> None:
+    conn = await asyncpg.connect(url)
+    try:
+        await migrate(conn)
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def _claimed(url: str, failed: asyncio.Event) -> AsyncIterator[None]:
+    """Holds the lock that says that this process writes to the database. Takes it again should the connection break.
+
+    :raises DatabaseInUse: if another process has it
+    """
+    conn = await asyncpg.connect(url)
+    await lock_database(conn)
+
+    async def hold() -> None:
+        nonlocal conn
+        while True:
+            broken = asyncio.Event()
+            conn.add_termination_listener(lambda _, broken=broken: broken.set())
+            if not conn.is_closed():
+                await broken.wait()
+            log.warning("The connection to the database broke")
+            while conn.is_closed():
+                await asyncio.sleep(0.2)
+                with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    conn = await asyncpg.connect(url)
+            try:
+                await lock_database(conn)
+            except DatabaseInUse as error:
+                log.critical("%s", error)
+                failed.set()
+                return
+
+    try:
+        async with _background(hold):
+            yield
+    finally:
+        await conn.close()
+
+
+@asynccontextmanager
+async def _pool(url: str, size: int) -> AsyncIterator[Pool]:
+    pool = await create_pool(url, size)
+    try:
+        yield pool
+    finally:
+        # Whatever still runs has been cancelled; a connection that does not come back must not keep us.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await pool.close()
+        pool.terminate()
+
+
+@asynccontextmanager
+async def _background(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Runs `work` meanwhile. It handles its own errors: one that escapes is logged, and the work has ended."""
+    task = asyncio.create_task(work())
+    task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("Background work has ended: %s", task.get_coro(), exc_info=error)
+
+
+@asynccontextmanager
+async def _listening(http: HttpServer, listeners: Sequence[ListenerConfig]) -> AsyncIterator[tuple[str, ...]]:
+    """Serves on all listeners meanwhile; gives their addresses."""
+    runners: list[web.ServerRunner] = []
+    try:
+        addresses = []
+        for listener in listeners:
+            server = http.listener(_served_routes(listener.serves), listener.trusted_proxies)
+            runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
+            runners.append(runner)
+            await runner.setup()
+            addresses.append(await _bind(runner, listener))
+        yield tuple(addresses)
+    finally:
+        http.stop_waiting()
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+
+
+async def _bind(runner: web.ServerRunner, listener: ListenerConfig) -> str:
+    tls = None
+    if listener.tls is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(listener.tls.certificate, listener.tls.private_key)
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(f"listeners: tls: {listener.tls.certificate} can't be used: {error}") from None
+    if listener.unix_socket is not None:
+        await web.UnixSite(runner, listener.unix_socket, ssl_context=tls).start()
+        listener.unix_socket.chmod(0o660)
+        return f"unix:{listener.unix_socket}"
+    await web.TCPSite(runner, listener.bind, listener.port, ssl_context=tls).start()
+    host, port = runner.addresses[0][:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _served_routes(serves: Collection[str]) -> list[Route]:
+    parts = {
+        "client": CLIENT_ROUTES,
+        "admin": ADMIN_ROUTES,
+        "metrics": [Route("GET", "/metrics", get_metrics, Auth.NONE)],
+    }
+    always = [Route("GET", "/health", get_health, Auth.NONE), Route("GET", "/ready", get_ready, Auth.NONE)]
+    return [*always, *(route for name, routes in parts.items() if name in serves for route in routes)]
+
+
+def all_routes() -> list[tuple[str, str]]:
+    """Method and path of everything that a listener which serves all parts answers."""
+    routes = _served_routes(("client", "federation", "admin", "metrics"))
+    return sorted({(route.method, route.path) for route in routes}, key=lambda one: (one[1], one[0]))
+
+
+async def get_health(services: Services, request: ApiRequest) -> JsonObject:
+    """The process is up."""
+    return {"status": "ok"}
+
+
+async def get_ready(services: Services, request: ApiRequest) -> JsonObject:
+    """The database answers; until it does, a load balancer should send requests elsewhere."""
+    try:
+        async with asyncio.timeout(5):
+            await services.pool.fetchval("SELECT 1")
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        raise MatrixError("The database does not answer", status=503) from None
+    return {"status": "ok"}
+
+
+async def get_metrics(services: Services, request: ApiRequest) -> web.Response:
+    """The metrics, for Prometheus."""
+    return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+def _signing_key(path: Path) -> SigningKey:
+    if not path.exists():
+        path.touch(0o600)
+        path.write_text(format_signing_key(generate_signing_key()))
+    return parse_signing_key(path.read_text(encoding="utf-8"))
