@@ -1,0 +1,449 @@
+-- The schema as all migrations make it, for reading. Written by `python -m homeserver.storage.migrate`.
+
+CREATE FUNCTION public.lock_room(room bigint, count integer, OUT head_version bigint, OUT extremities bigint[], OUT depth bigint, OUT snapshot_nid bigint, OUT positions bigint[]) RETURNS record
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    SELECT r.head_version, r.extremities, r.depth, r.snapshot_nid
+      INTO head_version, extremities, depth, snapshot_nid
+      FROM rooms r WHERE r.room_nid = room FOR UPDATE;
+    positions := ARRAY(SELECT nextval('positions') FROM generate_series(1, count));
+END
+$$;
+
+CREATE TABLE public.access_tokens (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    created_ts bigint NOT NULL,
+    expires_ts bigint
+);
+
+CREATE TABLE public.account_data (
+    user_nid bigint NOT NULL,
+    room_nid bigint DEFAULT 0 NOT NULL,
+    type text NOT NULL,
+    content bytea NOT NULL,
+    pos bigint NOT NULL
+);
+
+CREATE TABLE public.accounts (
+    user_nid bigint NOT NULL,
+    password_hash text,
+    admin boolean DEFAULT false NOT NULL,
+    guest boolean DEFAULT false NOT NULL,
+    deactivated boolean DEFAULT false NOT NULL,
+    appservice_id text,
+    displayname text,
+    avatar_url text,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.destination_rooms (
+    destination text NOT NULL,
+    room_nid bigint NOT NULL,
+    first_pos bigint NOT NULL,
+    last_pos bigint NOT NULL
+);
+
+CREATE TABLE public.destinations (
+    destination text NOT NULL,
+    sent_pos bigint DEFAULT 0 NOT NULL,
+    failing_since_ts bigint,
+    retry_at_ts bigint DEFAULT 0 NOT NULL,
+    retry_interval_ms bigint DEFAULT 0 NOT NULL
+);
+
+CREATE TABLE public.devices (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    display_name text,
+    last_seen_ts bigint,
+    last_seen_ip text,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.event_relations (
+    event_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    relates_to text NOT NULL,
+    rel_type text NOT NULL,
+    key text
+);
+
+CREATE TABLE public.event_transactions (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    room_nid bigint NOT NULL,
+    txn_id text NOT NULL,
+    event_nid bigint NOT NULL,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.events (
+    event_nid bigint NOT NULL,
+    event_id text NOT NULL,
+    room_nid bigint NOT NULL,
+    ord bigint,
+    live boolean NOT NULL,
+    status smallint NOT NULL,
+    sender_nid bigint NOT NULL,
+    type text NOT NULL,
+    state_key_nid bigint,
+    depth bigint NOT NULL,
+    origin_server_ts bigint NOT NULL,
+    contains_url boolean NOT NULL,
+    snapshot_nid bigint,
+    auth_nids bigint[] NOT NULL,
+    redacted_by bigint,
+    "json" bytea NOT NULL
+);
+
+CREATE TABLE public.filters (
+    user_nid bigint NOT NULL,
+    filter_id bigint NOT NULL,
+    "json" bytea NOT NULL
+);
+
+CREATE TABLE public.missing_prev_events (
+    room_nid bigint NOT NULL,
+    prev_event_id text NOT NULL,
+    event_nid bigint NOT NULL
+);
+
+CREATE SEQUENCE public.positions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE public.receipts (
+    room_nid bigint NOT NULL,
+    receipt_type text NOT NULL,
+    user_nid bigint NOT NULL,
+    thread_id text DEFAULT ''::text NOT NULL,
+    event_id text NOT NULL,
+    data bytea NOT NULL,
+    pos bigint NOT NULL
+);
+
+CREATE TABLE public.received_transactions (
+    origin text NOT NULL,
+    txn_id text NOT NULL,
+    response bytea NOT NULL,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.redactions (
+    event_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    redacts text NOT NULL
+);
+
+CREATE TABLE public.registration_tokens (
+    token text NOT NULL,
+    uses_allowed integer,
+    pending integer DEFAULT 0 NOT NULL,
+    completed integer DEFAULT 0 NOT NULL,
+    expires_ts bigint
+);
+
+CREATE TABLE public.room_aliases (
+    alias text NOT NULL,
+    room_nid bigint NOT NULL,
+    creator_nid bigint NOT NULL,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.room_members (
+    room_nid bigint NOT NULL,
+    user_nid bigint NOT NULL,
+    membership text NOT NULL,
+    event_nid bigint NOT NULL,
+    pos bigint NOT NULL,
+    stripped_state bytea,
+    forgotten boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.room_state (
+    room_nid bigint NOT NULL,
+    state_key_nid bigint NOT NULL,
+    event_nid bigint NOT NULL,
+    from_pos bigint NOT NULL,
+    to_pos bigint DEFAULT '9223372036854775807'::bigint NOT NULL
+);
+
+CREATE TABLE public.rooms (
+    room_nid bigint NOT NULL,
+    room_id text NOT NULL,
+    room_version text NOT NULL,
+    head_version bigint DEFAULT 0 NOT NULL,
+    extremities bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    depth bigint DEFAULT 0 NOT NULL,
+    snapshot_nid bigint,
+    published boolean DEFAULT false NOT NULL,
+    created_ts bigint NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE public.rooms ALTER COLUMN room_nid ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.rooms_room_nid_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.schema_migrations (
+    number integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.server_keys (
+    server text NOT NULL,
+    key_id text NOT NULL,
+    verify_key text NOT NULL,
+    valid_until_ts bigint NOT NULL,
+    expired_ts bigint,
+    fetched_ts bigint NOT NULL,
+    response bytea NOT NULL
+);
+
+CREATE TABLE public.state_keys (
+    state_key_nid bigint NOT NULL,
+    type text NOT NULL,
+    state_key text NOT NULL
+);
+
+ALTER TABLE public.state_keys ALTER COLUMN state_key_nid ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.state_keys_state_key_nid_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.state_snapshots (
+    snapshot_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    base_nid bigint,
+    heads bigint[] NOT NULL,
+    lengths smallint[] NOT NULL,
+    state_key_nids bigint[] NOT NULL,
+    event_nids bigint[] NOT NULL
+);
+
+CREATE TABLE public.stream_readers (
+    reader text NOT NULL,
+    pos bigint NOT NULL
+);
+
+CREATE TABLE public.uia_sessions (
+    session_id text NOT NULL,
+    operation text NOT NULL,
+    params bytea NOT NULL,
+    completed jsonb NOT NULL,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.users (
+    user_nid bigint NOT NULL,
+    user_id text NOT NULL,
+    server text NOT NULL
+);
+
+ALTER TABLE public.users ALTER COLUMN user_nid ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.users_user_nid_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY public.access_tokens
+    ADD CONSTRAINT access_tokens_pkey PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY public.account_data
+    ADD CONSTRAINT account_data_pkey PRIMARY KEY (user_nid, room_nid, type);
+
+ALTER TABLE ONLY public.accounts
+    ADD CONSTRAINT accounts_pkey PRIMARY KEY (user_nid);
+
+ALTER TABLE ONLY public.destination_rooms
+    ADD CONSTRAINT destination_rooms_pkey PRIMARY KEY (destination, room_nid);
+
+ALTER TABLE ONLY public.destinations
+    ADD CONSTRAINT destinations_pkey PRIMARY KEY (destination);
+
+ALTER TABLE ONLY public.devices
+    ADD CONSTRAINT devices_pkey PRIMARY KEY (user_nid, device_id);
+
+ALTER TABLE ONLY public.event_relations
+    ADD CONSTRAINT event_relations_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.event_transactions
+    ADD CONSTRAINT event_transactions_pkey PRIMARY KEY (user_nid, device_id, room_nid, txn_id);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_event_id_key UNIQUE (event_id);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.filters
+    ADD CONSTRAINT filters_pkey PRIMARY KEY (user_nid, filter_id);
+
+ALTER TABLE ONLY public.missing_prev_events
+    ADD CONSTRAINT missing_prev_events_pkey PRIMARY KEY (room_nid, prev_event_id, event_nid);
+
+ALTER TABLE ONLY public.receipts
+    ADD CONSTRAINT receipts_pkey PRIMARY KEY (room_nid, receipt_type, user_nid, thread_id);
+
+ALTER TABLE ONLY public.received_transactions
+    ADD CONSTRAINT received_transactions_pkey PRIMARY KEY (origin, txn_id);
+
+ALTER TABLE ONLY public.redactions
+    ADD CONSTRAINT redactions_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.registration_tokens
+    ADD CONSTRAINT registration_tokens_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY public.room_aliases
+    ADD CONSTRAINT room_aliases_pkey PRIMARY KEY (alias);
+
+ALTER TABLE ONLY public.room_members
+    ADD CONSTRAINT room_members_pkey PRIMARY KEY (room_nid, user_nid);
+
+ALTER TABLE ONLY public.room_state
+    ADD CONSTRAINT room_state_pkey PRIMARY KEY (room_nid, state_key_nid, from_pos);
+
+ALTER TABLE ONLY public.rooms
+    ADD CONSTRAINT rooms_pkey PRIMARY KEY (room_nid);
+
+ALTER TABLE ONLY public.rooms
+    ADD CONSTRAINT rooms_room_id_key UNIQUE (room_id);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY public.server_keys
+    ADD CONSTRAINT server_keys_pkey PRIMARY KEY (server, key_id);
+
+ALTER TABLE ONLY public.state_keys
+    ADD CONSTRAINT state_keys_pkey PRIMARY KEY (state_key_nid);
+
+ALTER TABLE ONLY public.state_keys
+    ADD CONSTRAINT state_keys_type_state_key_key UNIQUE (type, state_key);
+
+ALTER TABLE ONLY public.state_snapshots
+    ADD CONSTRAINT state_snapshots_pkey PRIMARY KEY (snapshot_nid);
+
+ALTER TABLE ONLY public.stream_readers
+    ADD CONSTRAINT stream_readers_pkey PRIMARY KEY (reader);
+
+ALTER TABLE ONLY public.uia_sessions
+    ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (user_nid);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
+
+CREATE INDEX access_tokens_device ON public.access_tokens USING btree (user_nid, device_id);
+
+CREATE INDEX account_data_stream ON public.account_data USING btree (user_nid, pos);
+
+CREATE INDEX event_relations_target ON public.event_relations USING btree (relates_to, rel_type);
+
+CREATE INDEX event_transactions_event ON public.event_transactions USING btree (event_nid);
+
+CREATE INDEX events_depth ON public.events USING btree (room_nid, depth);
+
+CREATE INDEX events_timeline ON public.events USING btree (room_nid, ord) WHERE (ord IS NOT NULL);
+
+CREATE INDEX receipts_stream ON public.receipts USING btree (room_nid, pos);
+
+CREATE INDEX redactions_target ON public.redactions USING btree (redacts);
+
+CREATE INDEX room_aliases_room ON public.room_aliases USING btree (room_nid);
+
+CREATE INDEX room_members_user ON public.room_members USING btree (user_nid, membership);
+
+CREATE UNIQUE INDEX room_state_current ON public.room_state USING btree (room_nid, state_key_nid) INCLUDE (event_nid) WHERE (to_pos = '9223372036854775807'::bigint);
+
+CREATE INDEX room_state_from ON public.room_state USING btree (room_nid, from_pos);
+
+CREATE INDEX room_state_to ON public.room_state USING btree (room_nid, to_pos) WHERE (to_pos < '9223372036854775807'::bigint);
+
+ALTER TABLE ONLY public.access_tokens
+    ADD CONSTRAINT access_tokens_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.account_data
+    ADD CONSTRAINT account_data_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.accounts
+    ADD CONSTRAINT accounts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.destination_rooms
+    ADD CONSTRAINT destination_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.devices
+    ADD CONSTRAINT devices_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.event_relations
+    ADD CONSTRAINT event_relations_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.event_transactions
+    ADD CONSTRAINT event_transactions_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_sender_nid_fkey FOREIGN KEY (sender_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.events
+    ADD CONSTRAINT events_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
+
+ALTER TABLE ONLY public.filters
+    ADD CONSTRAINT filters_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.missing_prev_events
+    ADD CONSTRAINT missing_prev_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.receipts
+    ADD CONSTRAINT receipts_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.receipts
+    ADD CONSTRAINT receipts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.redactions
+    ADD CONSTRAINT redactions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_aliases
+    ADD CONSTRAINT room_aliases_creator_nid_fkey FOREIGN KEY (creator_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.room_aliases
+    ADD CONSTRAINT room_aliases_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_members
+    ADD CONSTRAINT room_members_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_members
+    ADD CONSTRAINT room_members_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.room_state
+    ADD CONSTRAINT room_state_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_state
+    ADD CONSTRAINT room_state_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
+
+ALTER TABLE ONLY public.state_snapshots
+    ADD CONSTRAINT state_snapshots_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
