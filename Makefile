@@ -96,7 +96,8 @@ endef
 	@touch $@
 
 .venv/.test: .venv/.run requirements-test.lock
-	$(BIN)/python $(PIP_INSTALL) requirements-test.lock
+	# What has no wheel is built with the setuptools of requirements.lock, and not with whatever is newest today.
+	PIP_USE_PEP517=1 $(BIN)/python $(PIP_INSTALL) requirements-test.lock --no-build-isolation
 	@touch $@
 
 $(SYNAPSE_VENV)/.installed: requirements-synapse.lock | .venv/.python
