@@ -44,7 +44,7 @@ _SRV_MIN_MS = _MINUTE_MS
 _SRV_MAX_MS = 24 * _HOUR_MS
 _SRV_MISSING_MS = 10 * _MINUTE_MS
 _SRV_FAILED_MS = _MINUTE_MS
-_MAX_ROUTES = 8
+_MAX_ROUTES = 4
 _MAX_AGE = re.compile(r"(?:^|[\s,])max-age\s*=\s*\"?(\d{1,12})", re.IGNORECASE)
 _NO_CACHE = re.compile(r"(?:^|[\s,])no-(?:cache|store)(?:$|[\s,=])", re.IGNORECASE)
 

@@ -267,6 +267,13 @@ async def test_what_is_no_server_name_is_refused(name: str) -> None:
         assert not w.asked_dns
 
 
+@pytest.mark.parametrize("name", [".", "..", "-", "a..b", ".a.test", "a.test.", "x" * 64 + ".test", "x" * 250])
+async def test_odd_host_names_do_no_harm(name: str) -> None:
+    """What the grammar lets through but DNS has no place for ends at step 6."""
+    async with world() as w:
+        assert await w.discovery.resolve(name) == [Route(name, 8448, name, name)]
+
+
 @given(
     st.lists(st.builds(SrvRecord, st.integers(0, 3), st.integers(0, 65535), st.just(1), st.text("ab", max_size=3))),
     st.randoms(),

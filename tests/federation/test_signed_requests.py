@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from signedjson.key import decode_verify_key_bytes
 from signedjson.sign import verify_signed_json
-from unpaddedbase64 import decode_base64
 
 from federation.signed_requests import XMatrix, check_request, parse_authorization, sign_request
 from homeserver.protocol.errors import InvalidSignature, Unauthorized
+from homeserver.protocol.hashing import decode_base64
 from homeserver.protocol.signing import SigningKey
 
 KEY = SigningKey("key1", bytes(range(32)))
