@@ -34,6 +34,9 @@ from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.signing import SigningKey, format_signing_key, generate_signing_key, parse_signing_key
 from homeserver.rate_limits import RateLimits
+from homeserver.rooms.membership import Membership
+from homeserver.rooms.receive import Receiver
+from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.timeline import Timeline
 from homeserver.services import Services
 from homeserver.storage.accounts import any_account
@@ -149,6 +152,8 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         server_name=config.server_name,
         signing_key=signing_key,
     )
+    remote = cast(Any, None)
+    receiver = Receiver(timeline, remote)
     yield Services(
         config=config,
         signing_key=signing_key,
@@ -156,8 +161,10 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         stream=stream,
         changes=changes,
         timeline=timeline,
+        receiver=receiver,
+        membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
         typing=cast(Any, None),
-        remote=cast(Any, None),
+        remote=remote,
     )
 
 

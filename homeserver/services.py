@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from homeserver.config import Config
     from homeserver.protocol.signing import SigningKey
     from homeserver.remote import Remote
+    from homeserver.rooms.membership import Membership
+    from homeserver.rooms.receive import Receiver
     from homeserver.rooms.timeline import Timeline
     from homeserver.rooms.typing_users import TypingUsers
     from homeserver.storage.stream import Pool, Stream
@@ -26,6 +28,8 @@ class Services:
     stream: Stream
     changes: Changes
     timeline: Timeline
+    receiver: Receiver
+    membership: Membership
     typing: TypingUsers
     remote: Remote
 

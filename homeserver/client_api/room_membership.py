@@ -1,0 +1,118 @@
+"""Joining, inviting, leaving, kicking, banning, knocking, forgetting.  # spec: client-server-api/#room-membership"""
+
+from __future__ import annotations
+
+from homeserver.client_api.rooms import room_id_or_alias, room_of, user_id_in, via_servers
+from homeserver.http import ApiRequest, Auth, Route, client_routes
+from homeserver.http.bodies import string
+from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import is_room_id
+from homeserver.services import Services
+from homeserver.storage.members import membership_in, set_forgotten
+
+
+async def post_join(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3joinroomidoralias"""
+    room_id, servers = await room_id_or_alias(services, request.params["roomIdOrAlias"])
+    extra = await _reason(request)
+    room = await services.membership.join(room_id, request.requester.user_id, [*via_servers(request), *servers], extra)
+    return {"room_id": room.room_id}
+
+
+async def post_rooms_join(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidjoin"""
+    room_id = request.params["roomId"]
+    if not is_room_id(room_id):
+        raise InvalidParam(f"{room_id!r} is not a room id")
+    extra = await _reason(request)
+    room = await services.membership.join(room_id, request.requester.user_id, via_servers(request), extra)
+    return {"room_id": room.room_id}
+
+
+async def post_knock(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3knockroomidoralias"""
+    room_id, servers = await room_id_or_alias(services, request.params["roomIdOrAlias"])
+    extra = await _reason(request)
+    room = await services.membership.knock(room_id, request.requester.user_id, [*via_servers(request), *servers], extra)
+    return {"room_id": room.room_id}
+
+
+async def post_invite(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidinvite"""
+    body = await request.json()
+    if "user_id" not in body and "id_server" in body:
+        raise BadRequest("Invitations by e-mail need an identity server, which this server has none of")
+    room = await room_of(services, request)
+    await services.membership.invite(room, request.requester.user_id, _target(body), _extra(body))
+    return {}
+
+
+async def post_leave(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidleave"""
+    await services.membership.leave(await room_of(services, request), request.requester.user_id, await _reason(request))
+    return {}
+
+
+async def post_kick(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidkick"""
+    body = await request.json()
+    room = await room_of(services, request)
+    await services.membership.kick(room, request.requester.user_id, _target(body), _extra(body))
+    return {}
+
+
+async def post_ban(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidban"""
+    body = await request.json()
+    room = await room_of(services, request)
+    await services.membership.ban(room, request.requester.user_id, _target(body), _extra(body))
+    return {}
+
+
+async def post_unban(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidunban"""
+    body = await request.json()
+    room = await room_of(services, request)
+    await services.membership.unban(room, request.requester.user_id, _target(body), _extra(body))
+    return {}
+
+
+async def post_forget(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3roomsroomidforget"""
+    room = await room_of(services, request)
+    async with services.stream.write() as write:
+        own = await membership_in(write.conn, room.nid, request.requester.user_nid)
+        if own is not None and own.membership not in ("leave", "ban"):
+            raise BadRequest("You must leave the room before it can be forgotten")
+        await set_forgotten(write.conn, room.nid, request.requester.user_nid)
+    return {}
+
+
+def _target(body: JsonObject) -> str:
+    user_id = string(body, "user_id")
+    if user_id is None:
+        raise MissingParam("user_id is missing")
+    return user_id_in(user_id)
+
+
+def _extra(body: JsonObject) -> JsonObject:
+    reason = string(body, "reason")
+    return {} if reason is None else {"reason": reason}
+
+
+async def _reason(request: ApiRequest) -> JsonObject:
+    return _extra(await request.json(allow_empty=True))
+
+
+ROUTES: list[Route] = [
+    *client_routes("POST", "/join/{roomIdOrAlias}", post_join, Auth.GUEST, limit="join"),
+    *client_routes("POST", "/rooms/{roomId}/join", post_rooms_join, Auth.GUEST, limit="join"),
+    *client_routes("POST", "/knock/{roomIdOrAlias}", post_knock, Auth.USER, limit="join"),
+    *client_routes("POST", "/rooms/{roomId}/invite", post_invite, Auth.USER, limit="invite"),
+    *client_routes("POST", "/rooms/{roomId}/leave", post_leave, Auth.GUEST),
+    *client_routes("POST", "/rooms/{roomId}/kick", post_kick, Auth.USER),
+    *client_routes("POST", "/rooms/{roomId}/ban", post_ban, Auth.USER),
+    *client_routes("POST", "/rooms/{roomId}/unban", post_unban, Auth.USER),
+    *client_routes("POST", "/rooms/{roomId}/forget", post_forget, Auth.GUEST),
+]

@@ -1,0 +1,62 @@
+"""What the room endpoints have in common: finding the room that a path names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homeserver.http import ApiRequest
+from homeserver.protocol.errors import InvalidParam, NotFound
+from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id, is_user_id
+from homeserver.services import Services
+from homeserver.storage.members import joined_servers
+from homeserver.storage.names import Room
+from homeserver.storage.room_aliases import room_of_alias
+
+
+async def room_of(services: Services, request: ApiRequest) -> Room:
+    """The room of the path's `roomId`.
+
+    :raises NotFound: if this server doesn't know it
+    """
+    return await services.timeline.room(request.params["roomId"])
+
+
+async def resolve_alias(services: Services, alias: str) -> tuple[str, list[str]]:
+    """The room id that an alias points to, and servers that may be in it.
+
+    :raises InvalidParam: if it is no alias
+    :raises NotFound: if it points nowhere
+    # spec: client-server-api/#get_matrixclientv3directoryroomroomalias
+    """
+    if not is_room_alias(alias):
+        raise InvalidParam(f"{alias!r} is not a room alias")
+    if domain_of(alias) != services.server_name:
+        return await services.remote.query_directory(domain_of(alias), alias)
+    async with services.pool.acquire() as conn:
+        room_id = await room_of_alias(conn, alias)
+        if room_id is None:
+            raise NotFound(f"There is no room {alias}")
+        room = await services.timeline.room(room_id)
+        return room_id, await joined_servers(conn, room.nid)
+
+
+async def room_id_or_alias(services: Services, value: str) -> tuple[str, list[str]]:
+    """A room id as it is, an alias resolved; with servers that may help.
+
+    :raises InvalidParam: if it is neither
+    """
+    if is_room_id(value):
+        return value, []
+    return await resolve_alias(services, value)
+
+
+def via_servers(request: ApiRequest) -> Sequence[str]:
+    """The servers that the client names, by the parameter's new and old names, at most 20."""
+    return [*request.query.all("via"), *request.query.all("server_name")][:20]
+
+
+def user_id_in(value: str) -> str:
+    """:raises InvalidParam: if it is no user id"""
+    if not is_user_id(value):
+        raise InvalidParam(f"{value!r} is not a user id")
+    return value
