@@ -95,8 +95,8 @@ endef
 	$(BIN)/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What has no wheel is built with the setuptools of requirements.lock, and not with whatever is newest today.
 .venv/.test: .venv/.run requirements-test.lock
-	# What has no wheel is built with the setuptools of requirements.lock, and not with whatever is newest today.
 	PIP_USE_PEP517=1 $(BIN)/python $(PIP_INSTALL) requirements-test.lock --no-build-isolation
 	@touch $@
 
