@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote, urlencode
 
 from federation.key_ring import KeyRing
@@ -19,7 +19,7 @@ from federation.transport import DEFAULT_MAX_BYTES, Transport
 from homeserver.protocol.errors import Unavailable
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.signing import SigningKey
-from homeserver.remote import RemoteBody, RemoteError, RemoteState, RemoteStateIds, SendJoin, Template
+from homeserver.remote import Remote, RemoteBody, RemoteError, RemoteState, RemoteStateIds, SendJoin, Template
 
 _V1 = "/_matrix/federation/v1"
 _V2 = "/_matrix/federation/v2"
@@ -382,6 +382,12 @@ class FederationClient:
             destination, uri, headers=headers, timeout=timeout, max_bytes=max_bytes
         ) as stream:
             yield stream
+
+
+if TYPE_CHECKING:
+
+    def _is_remote(client: FederationClient) -> Remote:
+        return client
 
 
 def _path(prefix: str, *segments: str) -> str:
