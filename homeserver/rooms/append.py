@@ -13,6 +13,7 @@ from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
+from homeserver.protocol.room_versions import EventIdFormat
 from homeserver.rooms.head import RoomHead, StateEntry
 from homeserver.storage import members as member_rows
 from homeserver.storage.events import (
@@ -82,6 +83,8 @@ class RoomAppend:
         head.depth = event.depth
         if transaction is not None:
             self.rows.transactions.append((transaction, nid))
+        if event.room_version.event_id_format is EventIdFormat.CHOSEN:
+            await self.flush()  # the next event cites this one with its hash, which is read from its row
         return stored
 
     async def add_received(
