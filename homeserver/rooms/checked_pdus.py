@@ -35,6 +35,11 @@ class CheckedPdu:
         return self.event.event_id
 
 
+def checked(event: Event) -> CheckedPdu:
+    """An event that needs no check, because it was made or checked here."""
+    return CheckedPdu(event, encode_canonical_json(event.json, strict=event.room_version.strict_canonical_json))
+
+
 async def check_pdu(remote: Remote, pdu: object, version: RoomVersion, room_id: str | None = None) -> CheckedPdu:
     """Checks one PDU.
 
@@ -54,7 +59,7 @@ async def check_pdu(remote: Remote, pdu: object, version: RoomVersion, room_id: 
     if not check_content_hash(event.json, version):
         # spec: server-server-api/#checks-performed-on-receipt-of-a-pdu 3
         event = Event(redact(event.json, version), version, event.event_id)
-    return CheckedPdu(event, encode_canonical_json(event.json, strict=version.strict_canonical_json))
+    return checked(event)
 
 
 async def check_pdus(
@@ -62,7 +67,7 @@ async def check_pdus(
 ) -> dict[str, CheckedPdu]:
     """Checks many PDUs, each on its own: those that fail are left out and logged. By event id."""
     waiting = list(pdus)
-    checked: dict[str, CheckedPdu] = {}
+    passed: dict[str, CheckedPdu] = {}
     for start in range(0, len(waiting), _AT_ONCE):
         results = await asyncio.gather(
             *(check_pdu(remote, pdu, version, room_id) for pdu in waiting[start : start + _AT_ONCE]),
@@ -70,12 +75,12 @@ async def check_pdus(
         )
         for result in results:
             if isinstance(result, CheckedPdu):
-                checked[result.event_id] = result
+                passed[result.event_id] = result
             elif isinstance(result, (InvalidEvent, InvalidSignature, Unavailable)):
                 logger.info("Dropped a PDU of %s: %s", room_id, result)
             else:
                 raise result
-    return checked
+    return passed
 
 
 def by_dependency(pdus: dict[str, CheckedPdu], *, auth: bool) -> list[CheckedPdu]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from homeserver.protocol.canonical_json import encode_canonical_json, encode_json
+from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.client_event import stripped_state_event
 from homeserver.protocol.errors import BadRequest, Forbidden, InvalidEvent, InvalidSignature, NotFound, Unavailable
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.rooms.append import RoomAppend
-from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu
+from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.restricted import authorising_user
@@ -220,10 +220,7 @@ class Membership:
             raise Unavailable(f"{destination} did not sign the invite: {error}") from None
         # Of what came back only the signature is wanted; everything else is as it was made here.
         json = event.json | {"signatures": signed.event.json["signatures"]}
-        return CheckedPdu(
-            Event(json, event.room_version, event.event_id),
-            encode_canonical_json(json, strict=event.room_version.strict_canonical_json),
-        )
+        return checked(Event(json, event.room_version, event.event_id))
 
     async def knock(self, room_id: str, user_id: str, via: Sequence[str] = (), extra: JsonObject | None = None) -> Room:
         """Knocks at a room for a user of ours.

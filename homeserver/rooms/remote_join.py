@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 
 from homeserver.protocol.auth_rules import check_auth
-from homeserver.protocol.canonical_json import encode_canonical_json, encode_json
+from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.client_event import stripped_state_event
 from homeserver.protocol.errors import (
     AuthRuleError,
@@ -27,13 +27,13 @@ from homeserver.protocol.event_builder import complete_template
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS, RoomVersion, room_version
 from homeserver.remote import RemoteError, SendJoin, Template
-from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, check_pdus
+from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, check_pdus, checked
 from homeserver.rooms.outside import stripped_state_shown
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.timeline import Timeline
 from homeserver.storage.events import Status, events_by_id, insert_events, outlier_row
 from homeserver.storage.gaps import record_missing
-from homeserver.storage.members import write_stripped_membership
+from homeserver.storage.members import is_any_joined, write_stripped_membership
 from homeserver.storage.names import Room
 from homeserver.storage.room_state import current_state
 from homeserver.storage.state_snapshots import State, difference
@@ -84,8 +84,16 @@ class RemoteJoins:
         room = await self.timeline.names.ensure_room(room_id, version.identifier, self.timeline.clock())
         if room.version is not version:
             raise InvalidEvent(f"{server} says that the room is of version {version.identifier}")
-        await self._enter(room, event, answer)
+        if await self._is_here(room):
+            # Only the authorisation came from there: the join is one more event of a room whose head is known.
+            await self.receiver.receive_checked(server, room, checked(event))
+        else:
+            await self._enter(room, event, answer)
         return room
+
+    async def _is_here(self, room: Room) -> bool:
+        async with self.timeline.stream.pool.acquire() as conn:
+            return await is_any_joined(conn, room.nid, self.timeline.server_name)
 
     def _complete(
         self, template: Template, version: RoomVersion, room_id: str, user_id: str, content: JsonObject
@@ -113,7 +121,6 @@ class RemoteJoins:
         state = await check_pdus(self.remote, answer.state, room.version, room.room_id)
         if not any(pdu.event.type == "m.room.create" for pdu in state.values()):
             raise InvalidEvent("the answer to send_join has no create event")
-        json = encode_canonical_json(join.json, strict=room.version.strict_canonical_json)
         async with self.timeline.stream.write() as write:
             await self.receiver.write_outliers(write, room, auth_chain | state)
             async with self.timeline.appending(write, room, 1) as append:
@@ -130,7 +137,7 @@ class RemoteJoins:
                     join,
                     before=snapshot,
                     status=Status.ACCEPTED,
-                    stored_json=json,
+                    stored_json=checked(join).json,
                     known_nid=known[join.event_id].nid if known else None,
                 )
                 await append.flush()
