@@ -109,7 +109,6 @@ class EmbeddedPostgres:
                     break
         if self._socket_dir is not None and self._socket_dir != self._database_dir:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
-        self._socket_dir = None
         while self._locks:
             os.close(self._locks.pop())
 
@@ -145,7 +144,7 @@ class EmbeddedPostgres:
         await self._initialise(programs, account)
         self._check_version(programs)
         self._tidy_after_crash()
-        self._socket_dir = _choose_socket_dir(self._database_dir, account)
+        self._socket_dir = _make_socket_dir(self._database_dir, account, before=self._socket_dir)
         self._write_settings(programs, account)
         await self._run(programs, account, lock)
         return await self._make_database()
@@ -452,16 +451,28 @@ def _passwd(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _choose_socket_dir(database_dir: Path, account: _Account) -> Path:
-    """The database directory itself; a short private one where the socket's path would be too long."""
-    if len(os.fsencode(database_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH:
+def _make_socket_dir(database_dir: Path, account: _Account, before: Path | None) -> Path:
+    """The database directory itself; a short private one where the socket's path would be too long.
+
+    The one that was there `before` is taken again if it can be, so that the database keeps its address.
+    """
+    if _fits(database_dir):
         return database_dir
-    path = Path(tempfile.mkdtemp(prefix="talkpai-"))
+    try:
+        if before is None:
+            raise FileNotFoundError
+        before.mkdir(mode=0o700)
+        path = before
+    except OSError:
+        short = next((one for one in (tempfile.gettempdir(), "/tmp") if _fits(Path(one, "talkpai-12345678"))), None)  # noqa: S108
+        path = Path(tempfile.mkdtemp(prefix="talkpai-", dir=short))
     if account.uid >= 0:
         os.chown(path, account.uid, account.gid)
-    if len(os.fsencode(path / f".s.PGSQL.{_PORT}")) > _LONGEST_SOCKET_PATH:
-        path = Path(shutil.move(path, f"/tmp/{path.name}"))  # noqa: S108 - the name is fresh, the mode 0700
     return path
+
+
+def _fits(socket_dir: Path) -> bool:
+    return len(os.fsencode(socket_dir / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH
 
 
 def _write_inside(directory: Path, name: str, text: str, account: _Account) -> None:

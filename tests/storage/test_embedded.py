@@ -224,6 +224,8 @@ async def test_a_long_path_does_not_matter() -> None:
         assert len(str(directory)) < 80
         await database.stop()
         assert directory.name not in os.listdir(directory.parent)
+        assert await database.start() == dsn
+        await database.stop()
 
 
 async def test_programs_that_are_not_there_are_named(tmp_path: Path) -> None:
