@@ -88,7 +88,7 @@ class Event:
 
     @property
     def redacts(self) -> str | None:
-        """The event that an m.room.redaction asks to redact.  # spec: rooms/v11#moving-the-redacts-property"""
+        """The event that an m.room.redaction asks to redact.  # spec: rooms/v11#event-format"""
         if self.type != "m.room.redaction":
             return None
         value = self.content.get("redacts") if self.room_version.redacts_in_content else self.json.get("redacts")

@@ -1,6 +1,6 @@
 """What differs between room versions 1 to 12, as data: the rest of the protocol asks these flags, never the number.
 
-# spec: rooms/
+# spec: rooms/v1  rooms/v12
 """
 
 from __future__ import annotations

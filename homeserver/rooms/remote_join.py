@@ -4,7 +4,7 @@ What such a server proposes is never signed as it comes: the event is rebuilt fr
 template only its place in the room (prev_events, auth_events, depth) is taken.
 
 # spec: server-server-api/#joining-rooms  server-server-api/#leaving-rooms-rejecting-invites
-# spec: server-server-api/#knocking-upon-a-room
+# spec: server-server-api/#knocking-rooms
 """
 
 from __future__ import annotations

@@ -16,15 +16,22 @@ from dataclasses import dataclass, field
 from homeserver.changes import Changes
 
 LONGEST_MS = 120_000  # a user who says nothing more has stopped after this at the latest
+_REMOTE_MS = 60_000
 _REMEMBERED_ROOMS = 10_000  # in which no one types any more
 
 OnLocalChange = Callable[[int, str, bool], None]
 
 
 @dataclass(slots=True)
+class _Typing:
+    until: float  # the loop's time at which it ends
+    local: bool
+
+
+@dataclass(slots=True)
 class _RoomTyping:
     changed: int
-    until: dict[str, float] = field(default_factory=dict)  # user id -> the loop's time at which it ends
+    users: dict[str, _Typing] = field(default_factory=dict)
 
 
 class TypingUsers:
@@ -52,9 +59,7 @@ class TypingUsers:
 
     def set_local(self, room_nid: int, user_id: str, *, typing: bool, timeout_ms: int = 30_000) -> None:
         """A user of this server types, for `timeout_ms` if nothing more is heard, or has stopped."""
-        was_typing = user_id in self.in_room(room_nid)
-        self._set(room_nid, user_id, typing, timeout_ms)
-        if typing or was_typing:
+        if self._set(room_nid, user_id, typing, timeout_ms, local=True) or typing:
             self._tell(room_nid, user_id, typing)
 
     def set_remote(self, room_nid: int, user_id: str, *, typing: bool) -> None:
@@ -62,19 +67,19 @@ class TypingUsers:
 
         # spec: server-server-api/#typing-notifications
         """
-        self._set(room_nid, user_id, typing, LONGEST_MS // 4)
+        self._set(room_nid, user_id, typing, _REMOTE_MS, local=False)
 
     def in_room(self, room_nid: int) -> list[str]:
         """Who is typing there, in the order in which they began."""
         room = self._rooms.get(room_nid)
-        return list(room.until) if room is not None else []
+        return list(room.users) if room is not None else []
 
     def changed_since(self, position: int, room_nids: Collection[int]) -> Mapping[int, list[str]]:
         """The lists of those of these rooms whose list changed after that number, or all, if it is not known."""
         if not self.knows(position):
             return {room_nid: self.in_room(room_nid) for room_nid in room_nids}
         return {
-            room_nid: list(room.until)
+            room_nid: list(room.users)
             for room_nid in room_nids
             if (room := self._rooms.get(room_nid)) is not None and room.changed > position
         }
@@ -89,19 +94,23 @@ class TypingUsers:
         for listener in self._listeners:
             listener(room_nid, user_id, typing)
 
-    def _set(self, room_nid: int, user_id: str, typing: bool, timeout_ms: int) -> None:
-        loop = asyncio.get_running_loop()
+    def _set(self, room_nid: int, user_id: str, typing: bool, timeout_ms: int, *, local: bool) -> bool:
+        """Whether this changes the room's list."""
         room = self._rooms.get(room_nid)
-        if typing:
-            if room is None:
-                room = self._rooms[room_nid] = _RoomTyping(self._counter)
-            is_new = user_id not in room.until
-            room.until[user_id] = loop.time() + min(max(timeout_ms, 0), LONGEST_MS) / 1000
-            if is_new:
-                self._changed(room_nid)
-            self._set_timer()
-        elif room is not None and room.until.pop(user_id, None) is not None:
+        if not typing:
+            if room is None or room.users.pop(user_id, None) is None:
+                return False
             self._changed(room_nid)
+            return True
+        if room is None:
+            room = self._rooms[room_nid] = _RoomTyping(self._counter)
+        is_new = user_id not in room.users
+        until = asyncio.get_running_loop().time() + min(max(timeout_ms, 0), LONGEST_MS) / 1000
+        room.users[user_id] = _Typing(until, local)
+        if is_new:
+            self._changed(room_nid)
+        self._ring_by(until)
+        return is_new
 
     def _changed(self, room_nid: int) -> None:
         self._counter += 1
@@ -114,29 +123,29 @@ class TypingUsers:
 
     def _forget_quiet_rooms(self) -> None:
         for room_nid, room in list(self._rooms.items())[: _REMEMBERED_ROOMS // 2]:
-            if not room.until:
+            if not room.users:
                 self._floor = max(self._floor, room.changed)
                 del self._rooms[room_nid]
 
-    def _set_timer(self) -> None:
-        """One timer for all: it rings when the first of them ends."""
-        loop = asyncio.get_running_loop()
-        first = min((until for room in self._rooms.values() for until in room.until.values()), default=None)
+    def _ring_by(self, time: float) -> None:
+        """One timer for all: it rings when the first of them may have ended."""
         if self._timer is not None:
-            if first is not None and self._timer.when() <= first:
+            if self._timer.when() <= time:
                 return
             self._timer.cancel()
-            self._timer = None
-        if first is not None:
-            self._timer = loop.call_at(first, self._expire)
+        self._timer = asyncio.get_running_loop().call_at(time, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
         for room_nid, room in list(self._rooms.items()):
-            ended = [user_id for user_id, until in room.until.items() if until <= now]
-            for user_id in ended:
-                del room.until[user_id]
+            ended = {user_id: typing for user_id, typing in room.users.items() if typing.until <= now}
+            for user_id, typing in ended.items():
+                del room.users[user_id]
+                if typing.local:
+                    self._tell(room_nid, user_id, False)
             if ended:
                 self._changed(room_nid)
-        self._set_timer()
+        first = min((typing.until for room in self._rooms.values() for typing in room.users.values()), default=None)
+        if first is not None:
+            self._ring_by(first)
