@@ -22,26 +22,30 @@ LONGEST_BYTES = 72
 _threads = ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1)), thread_name_prefix="bcrypt")
 
 
-class PasswordTooLong(ValueError):
-    """A password that bcrypt would cut off. Its text can be shown to the user."""
+class UnusablePassword(ValueError):
+    """A password that bcrypt would not tell from another. Its text can be shown to the user."""
 
 
 def hash_password(password: str, cost: int, pepper: str = "") -> str:
     """The hash to store, in the usual form "$2b$…". `cost` doubles the work with each step; 12 is usual.
 
-    Raises PasswordTooLong if password and pepper are over 72 bytes.
+    Raises UnusablePassword if password and pepper are over 72 bytes or there is a NUL in them, at which bcrypt begins
+    the password anew.
     """
     data = _prepared(password, pepper)
+    if b"\0" in data:
+        raise UnusablePassword("The password has a character in it that can't be used (NUL)")
     if len(data) > LONGEST_BYTES:
         longest = LONGEST_BYTES - len(pepper.encode())
-        raise PasswordTooLong(f"The password is too long: it may have at most {longest} bytes")
+        raise UnusablePassword(f"The password is too long: it may have at most {longest} bytes")
     return bcrypt.hashpw(data, bcrypt.gensalt(cost)).decode("ascii")
 
 
 def check_password(password: str, password_hash: str, pepper: str = "") -> bool:
     """Whether the password is the one that was hashed. False also for what is no bcrypt hash at all."""
+    data = _prepared(password, pepper)[:LONGEST_BYTES]
     try:
-        return bcrypt.checkpw(_prepared(password, pepper)[:LONGEST_BYTES], password_hash.encode())
+        return bcrypt.checkpw(data, password_hash.encode()) and b"\0" not in data
     except ValueError:
         return False
 
