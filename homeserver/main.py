@@ -16,7 +16,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
@@ -32,12 +31,12 @@ from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.signing import SigningKey, format_signing_key, generate_signing_key, parse_signing_key
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.timeline import Timeline
+from homeserver.secrets import SecretsError, load_or_create_signing_key
 from homeserver.services import Services
 from homeserver.storage.accounts import any_account
 from homeserver.storage.embedded import EmbeddedError, EmbeddedPostgres
@@ -69,7 +68,15 @@ def run(config: Config) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_run(config))
-    except (ConfigError, EmbeddedError, MigrationError, DatabaseInUse, OSError, asyncpg.PostgresError) as error:
+    except (
+        ConfigError,
+        SecretsError,
+        EmbeddedError,
+        MigrationError,
+        DatabaseInUse,
+        OSError,
+        asyncpg.PostgresError,
+    ) as error:
         sys.stderr.write(f"talk-pai: {str(error) or type(error).__name__}\n")
         return 1
 
@@ -144,7 +151,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
 @asynccontextmanager
 async def build_services(config: Config, stream: Stream, changes: Changes, names: Names) -> AsyncIterator[Services]:
     """Every long-lived object that speakers are given."""
-    signing_key = _signing_key(config.signing_key_file)
+    signing_key = load_or_create_signing_key(config.signing_key_file)
     timeline = Timeline(
         stream=stream,
         names=names,
@@ -348,10 +355,3 @@ async def get_ready(services: Services, request: ApiRequest) -> JsonObject:
 async def get_metrics(services: Services, request: ApiRequest) -> web.Response:
     """The metrics, for Prometheus."""
     return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
-
-
-def _signing_key(path: Path) -> SigningKey:
-    if not path.exists():
-        path.touch(0o600)
-        path.write_text(format_signing_key(generate_signing_key()))
-    return parse_signing_key(path.read_text(encoding="utf-8"))

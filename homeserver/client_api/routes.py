@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from homeserver.client_api import (
+    account,
+    account_data,
+    admin_register,
     capabilities,
+    devices,
+    filters,
+    login,
+    logout,
+    profile,
+    push_rules,
+    registration,
     room_aliases,
     room_creation,
     room_events_send,
@@ -17,11 +27,20 @@ CLIENT_ROUTES: list[Route] = [
     *versions.ROUTES,
     *well_known.ROUTES,
     *capabilities.ROUTES,
+    *registration.ROUTES,
+    *login.ROUTES,
+    *logout.ROUTES,
+    *account.ROUTES,
+    *devices.ROUTES,
+    *profile.ROUTES,
+    *filters.ROUTES,
+    *account_data.ROUTES,
+    *push_rules.ROUTES,
     *room_creation.ROUTES,
     *room_membership.ROUTES,
     *room_events_send.ROUTES,
     *room_aliases.ROUTES,
 ]
 
-# What stands outside /_matrix/client but is served with the admin API.
-ADMIN_ROUTES: list[Route] = []
+# Served where a listener serves `admin`.
+ADMIN_ROUTES: list[Route] = [*admin_register.ROUTES]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from homeserver import metrics
+from homeserver import logs, metrics
 from homeserver.appservice_registrations import Appservices
 from homeserver.http.authentication import Authenticator
 from homeserver.http.requests import ApiRequest
@@ -89,6 +89,7 @@ class HttpServer:
     async def _answer(self, raw: web.BaseRequest, router: Router, trusted_proxies: Collection[IpNetwork]) -> Response:
         started = time.perf_counter()
         request_id = secrets.token_hex(6)
+        logs.request_id.set(request_id)
         route: Route | None = None
         try:
             if raw.method == "OPTIONS":

@@ -101,21 +101,35 @@ async def find_password_hash(conn: Connection, user_nid: int) -> str | None:
     return found
 
 
-async def update_password_hash(conn: Connection, user_nid: int, password_hash: str) -> bool:
-    """:returns: whether there is such an account, and it is not deactivated"""
+async def update_password_hash(
+    conn: Connection, user_nid: int, password_hash: str, *, instead_of: str | None = None
+) -> bool:
+    """Replaces the password hash, with `instead_of` only if it is that one.
+
+    :returns: whether there is such an account, and it is not deactivated
+    """
     done = await conn.fetchval(
-        "UPDATE accounts SET password_hash = $2 WHERE user_nid = $1 AND NOT deactivated RETURNING true",
+        "UPDATE accounts SET password_hash = $2 WHERE user_nid = $1 AND NOT deactivated "
+        "AND ($3::text IS NULL OR password_hash = $3) RETURNING true",
         user_nid,
         password_hash,
+        instead_of,
     )
     return bool(done)
 
 
-async def update_profile(conn: Connection, user_nid: int, *, displayname: str | None, avatar_url: str | None) -> None:
-    """Sets both parts of the profile; None for none."""
-    await conn.execute(
-        "UPDATE accounts SET displayname = $2, avatar_url = $3 WHERE user_nid = $1", user_nid, displayname, avatar_url
+async def update_profile_field(conn: Connection, user_nid: int, name: str, value: str | None) -> bool:
+    """Sets `displayname` or `avatar_url`; None for none.
+
+    :returns: whether that changes anything
+    """
+    assert name in ("displayname", "avatar_url"), name
+    done = await conn.fetchval(
+        f"UPDATE accounts SET {name} = $2 WHERE user_nid = $1 AND {name} IS DISTINCT FROM $2 RETURNING true",  # noqa: S608
+        user_nid,
+        value,
     )
+    return bool(done)
 
 
 async def deactivate_account(conn: Connection, user_nid: int) -> bool:

@@ -34,3 +34,7 @@ async def find_filter(conn: Connection, user_nid: int, filter_id: int) -> bytes 
         "SELECT json FROM filters WHERE user_nid = $1 AND filter_id = $2", user_nid, filter_id
     )
     return found
+
+
+async def delete_all_filters(conn: Connection, user_nid: int) -> None:
+    await conn.execute("DELETE FROM filters WHERE user_nid = $1", user_nid)

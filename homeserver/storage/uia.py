@@ -15,7 +15,7 @@ from homeserver.storage.stream import Connection
 
 @dataclass(frozen=True, slots=True)
 class UiaSession:
-    """`completed` leads from stages that are done to what must be remembered of them."""
+    """`completed` leads from the stages that are done, in their order, to what must be remembered of them."""
 
     key: str
     operation: str
@@ -24,57 +24,53 @@ class UiaSession:
     created_ts: int
 
 
-async def insert_session(conn: Connection, session: UiaSession) -> None:
-    await conn.execute(
-        "INSERT INTO uia_sessions (session_id, operation, params, completed, created_ts) VALUES ($1, $2, $3, $4, $5)",
-        session.key,
-        session.operation,
-        session.params,
-        encode_json(session.completed).decode(),
-        session.created_ts,
-    )
+_COLUMNS = "session_id, operation, params, completed::text AS completed, created_ts"
 
 
 async def find_session(conn: Connection, key: str) -> UiaSession | None:
-    """The session, locked until the end of the transaction."""
-    row = await conn.fetchrow(
-        "SELECT session_id, operation, params, completed::text AS completed, created_ts FROM uia_sessions "
-        "WHERE session_id = $1 FOR UPDATE",
-        key,
-    )
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM uia_sessions WHERE session_id = $1", key)  # noqa: S608
     return _session(row) if row is not None else None
 
 
-async def update_session(conn: Connection, key: str, *, params: bytes, completed: dict[str, Any]) -> None:
+async def lock_session(conn: Connection, new: UiaSession) -> UiaSession:
+    """The session with the key of `new`, made like it if there is none, and locked until the transaction ends."""
     await conn.execute(
-        "UPDATE uia_sessions SET params = $2, completed = $3 WHERE session_id = $1",
-        key,
-        params,
-        encode_json(completed).decode(),
+        "INSERT INTO uia_sessions (session_id, operation, params, completed, created_ts) VALUES ($1, $2, $3, $4, $5) "
+        "ON CONFLICT DO NOTHING",
+        *_values(new),
+    )
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS} FROM uia_sessions WHERE session_id = $1 FOR UPDATE",  # noqa: S608
+        new.key,
+    )
+    return _session(row)
+
+
+async def update_session(conn: Connection, session: UiaSession) -> None:
+    await conn.execute(
+        "UPDATE uia_sessions SET operation = $2, params = $3, completed = $4, created_ts = $5 WHERE session_id = $1",
+        *_values(session),
     )
 
 
 async def delete_session(conn: Connection, key: str) -> UiaSession | None:
     """Ends a session. Returns it as it was, None if it had ended before."""
-    row = await conn.fetchrow(
-        "DELETE FROM uia_sessions WHERE session_id = $1 "
-        "RETURNING session_id, operation, params, completed::text AS completed, created_ts",
-        key,
-    )
+    row = await conn.fetchrow(f"DELETE FROM uia_sessions WHERE session_id = $1 RETURNING {_COLUMNS}", key)  # noqa: S608
     return _session(row) if row is not None else None
 
 
 async def delete_expired_sessions(conn: Connection, before_ms: int) -> list[UiaSession]:
     """Ends the sessions that began before `before_ms`. Returns them."""
-    rows = await conn.fetch(
-        "DELETE FROM uia_sessions WHERE created_ts < $1 "
-        "RETURNING session_id, operation, params, completed::text AS completed, created_ts",
-        before_ms,
-    )
+    rows = await conn.fetch(f"DELETE FROM uia_sessions WHERE created_ts < $1 RETURNING {_COLUMNS}", before_ms)  # noqa: S608
     return [_session(row) for row in rows]
 
 
+def _values(session: UiaSession) -> tuple[str, str, bytes, str, int]:
+    # As a list of pairs: jsonb does not keep the order of keys, and the order of the stages matters.
+    completed = encode_json(list(session.completed.items())).decode()
+    return (session.key, session.operation, session.params, completed, session.created_ts)
+
+
 def _session(row: Any) -> UiaSession:
-    return UiaSession(
-        row["session_id"], row["operation"], row["params"], decode_json(row["completed"]), row["created_ts"]
-    )
+    completed = dict(decode_json(row["completed"]))
+    return UiaSession(row["session_id"], row["operation"], row["params"], completed, row["created_ts"])

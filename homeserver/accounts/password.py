@@ -1,0 +1,73 @@
+"""Setting and checking the passwords of accounts."""
+
+from __future__ import annotations
+
+from homeserver.config import PasswordsConfig
+from homeserver.passwords import UnusablePassword, check_password_async, hash_password_async, needs_rehash
+from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, NotFound
+from homeserver.storage.accounts import Account, find_account, find_password_hash, update_password_hash
+from homeserver.storage.devices import delete_all_devices
+from homeserver.storage.stream import Connection, Pool
+
+
+async def hash_new_password(password: str, config: PasswordsConfig) -> str:
+    """The hash of a password that somebody wants to have.
+
+    :raises BadRequest: M_WEAK_PASSWORD if it is too short
+    :raises InvalidParam: if it is longer than what can be hashed
+    """
+    # spec: client-server-api/#password-management
+    if len(password) < config.minimum_length:
+        raise BadRequest(
+            f"The password must have at least {config.minimum_length} characters", errcode="M_WEAK_PASSWORD"
+        )
+    try:
+        return await hash_password_async(password, config.bcrypt_cost, _pepper(config))
+    except UnusablePassword as error:
+        raise InvalidParam(str(error)) from None
+
+
+async def check_credentials(pool: Pool, config: PasswordsConfig, user_id: str, password: str) -> Account:
+    """The account whose password this is. How long it takes tells nobody who has an account.
+
+    :raises Forbidden: M_FORBIDDEN for a wrong user or password, M_USER_DEACTIVATED for an account that is gone
+    """
+    async with pool.acquire() as conn:
+        account = await find_account(conn, user_id)
+        password_hash = await find_password_hash(conn, account.user_nid) if account is not None else None
+    right = await check_password_async(password, password_hash, config.bcrypt_cost, _pepper(config))
+    if account is not None and account.deactivated:
+        raise Forbidden("This account has been deactivated", errcode="M_USER_DEACTIVATED")
+    if account is None or password_hash is None or not right:
+        raise Forbidden("Wrong user name or password")
+    if needs_rehash(password_hash, config.bcrypt_cost):
+        stronger = await hash_password_async(password, config.bcrypt_cost, _pepper(config))
+        async with pool.acquire() as conn:
+            await update_password_hash(conn, account.user_nid, stronger, instead_of=password_hash)
+    return account
+
+
+async def set_password(
+    conn: Connection,
+    *,
+    user_id: str,
+    password_hash: str,
+    logout_devices: bool = True,
+    except_device_id: str | None = None,
+) -> list[str]:
+    """Gives an account another password, and ends its sessions (but one) unless told not to.
+
+    :returns: the devices that are gone
+    :raises NotFound: if there is no such account, or it has been deactivated
+    """
+    async with conn.transaction():
+        account = await find_account(conn, user_id)
+        if account is None or not await update_password_hash(conn, account.user_nid, password_hash):
+            raise NotFound("There is no such account")
+        if not logout_devices:
+            return []
+        return await delete_all_devices(conn, account.user_nid, except_device_id=except_device_id)
+
+
+def _pepper(config: PasswordsConfig) -> str:
+    return config.pepper.get_secret_value() if config.pepper is not None else ""

@@ -1,0 +1,73 @@
+"""One's own account: who one is, another password, the end.
+
+# spec: client-server-api/#legacy-account-management
+"""
+
+from __future__ import annotations
+
+from homeserver.accounts.deactivate import deactivate
+from homeserver.accounts.password import hash_new_password, set_password
+from homeserver.client_api.own_user import prove_owner
+from homeserver.http import ApiRequest, Auth, client_routes
+from homeserver.http.bodies import boolean, string
+from homeserver.protocol.errors import Forbidden
+from homeserver.protocol.events import JsonObject
+from homeserver.services import Services
+
+
+async def get_whoami(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#get_matrixclientv3accountwhoami"""
+    requester = request.requester
+    answer: JsonObject = {"user_id": requester.user_id, "is_guest": requester.guest}
+    if requester.device_id is not None:
+        answer["device_id"] = requester.device_id
+    return answer
+
+
+async def post_password(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3accountpassword"""
+    requester = request.requester
+    body = await request.json()
+    new_password = string(body, "new_password", required=True)
+    logout_devices = boolean(body, "logout_devices", default=True)
+    proof = await prove_owner(services, request, body, "POST /account/password")
+    if proof is None:
+        raise Forbidden("Users of application services have no password")
+    password_hash = await hash_new_password(new_password, services.config.passwords)
+    async with services.pool.acquire() as conn, conn.transaction():
+        await proof.use(conn)
+        await set_password(
+            conn,
+            user_id=requester.user_id,
+            password_hash=password_hash,
+            logout_devices=logout_devices,
+            except_device_id=requester.device_id,
+        )
+    return {}
+
+
+async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3accountdeactivate"""
+    requester = request.requester
+    body = await request.json()
+    erase = boolean(body, "erase", default=False)
+    proof = await prove_owner(services, request, body, "POST /account/deactivate")
+    async with services.pool.acquire() as conn, conn.transaction():
+        if proof is not None:
+            await proof.use(conn)
+        await deactivate(conn, user_id=requester.user_id, erase=erase)
+    # No third-party identifiers are known here, so none remain bound.
+    return {"id_server_unbind_result": "success"}
+
+
+async def get_threepids(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#get_matrixclientv3account3pid"""
+    return {"threepids": []}
+
+
+ROUTES = [
+    *client_routes("GET", "/account/whoami", get_whoami, Auth.GUEST),
+    *client_routes("POST", "/account/password", post_password, Auth.USER),
+    *client_routes("POST", "/account/deactivate", post_deactivate, Auth.USER),
+    *client_routes("GET", "/account/3pid", get_threepids, Auth.USER),
+]

@@ -1,0 +1,87 @@
+"""What clients keep here for their user: account data, global and by room.
+
+# spec: client-server-api/#client-config
+"""
+
+from __future__ import annotations
+
+from homeserver.client_api.own_user import check_own_user
+from homeserver.http import ApiRequest, Auth, client_routes
+from homeserver.protocol.canonical_json import decode_json, encode_json
+from homeserver.protocol.errors import InvalidParam, MatrixError, NotFound, TooLarge
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import is_room_id
+from homeserver.protocol.push_rule_edits import ruleset_json
+from homeserver.services import Services
+from homeserver.storage.account_data import GLOBAL, find_account_data, put_account_data
+
+_MAX_BYTES = 1024 * 1024
+_MAX_TYPE = 255
+_SERVERS_OWN = ("m.fully_read", "m.push_rules")
+
+
+async def put_global(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#put_matrixclientv3useruseridaccount_datatype"""
+    check_own_user(request)
+    await _put(services, request, GLOBAL)
+    return {}
+
+
+async def put_for_room(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#put_matrixclientv3useruseridroomsroomidaccount_datatype"""
+    check_own_user(request)
+    await _put(services, request, await _room_nid(services, request))
+    return {}
+
+
+async def get_global(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#get_matrixclientv3useruseridaccount_datatype"""
+    check_own_user(request)
+    if request.params["type"] == "m.push_rules":
+        return {"global": ruleset_json({}, request.requester.user_id)}
+    return await _get(services, request, GLOBAL)
+
+
+async def get_for_room(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#get_matrixclientv3useruseridroomsroomidaccount_datatype"""
+    check_own_user(request)
+    return await _get(services, request, await _room_nid(services, request))
+
+
+async def _put(services: Services, request: ApiRequest, room_nid: int) -> None:
+    type = request.params["type"]
+    if type in _SERVERS_OWN:
+        raise MatrixError(f"{type} can't be set this way", errcode="M_BAD_JSON", status=405)
+    if len(type) > _MAX_TYPE:
+        raise InvalidParam(f"The type is longer than {_MAX_TYPE} characters")
+    content = encode_json(await request.json())
+    if len(content) > _MAX_BYTES:
+        raise TooLarge(f"Account data may have at most {_MAX_BYTES} bytes")
+    user_nid = request.requester.user_nid
+    async with services.stream.write() as write:
+        await put_account_data(write.conn, user_nid, type, content, await write.next_position(), room_nid=room_nid)
+        write.changed(users=[user_nid])
+
+
+async def _get(services: Services, request: ApiRequest, room_nid: int) -> JsonObject:
+    async with services.pool.acquire() as conn:
+        content = await find_account_data(conn, request.requester.user_nid, request.params["type"], room_nid=room_nid)
+    if content is None:
+        raise NotFound("There is no such account data")
+    found: JsonObject = decode_json(content)
+    return found
+
+
+async def _room_nid(services: Services, request: ApiRequest) -> int:
+    room_id = request.params["roomId"]
+    if not is_room_id(room_id):
+        raise InvalidParam("This is not a room id")
+    return (await services.timeline.room(room_id)).nid
+
+
+ROUTES = [
+    *client_routes("PUT", "/user/{userId}/account_data/{type}", put_global, Auth.USER),
+    *client_routes("GET", "/user/{userId}/account_data/{type}", get_global, Auth.USER),
+    *client_routes("PUT", "/user/{userId}/rooms/{roomId}/account_data/{type}", put_for_room, Auth.USER),
+    *client_routes("GET", "/user/{userId}/rooms/{roomId}/account_data/{type}", get_for_room, Auth.USER),
+]

@@ -1,0 +1,35 @@
+"""Logging out: the device goes with the session.
+
+# spec: client-server-api/#logout
+"""
+
+from __future__ import annotations
+
+from homeserver.http import ApiRequest, Auth, client_routes
+from homeserver.protocol.errors import BadRequest
+from homeserver.protocol.events import JsonObject
+from homeserver.services import Services
+from homeserver.storage.devices import delete_all_devices, delete_devices
+
+
+async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3logout"""
+    requester = request.requester
+    if requester.device_id is None:
+        raise BadRequest("An application service has no session to end here", errcode="M_UNKNOWN")
+    async with services.pool.acquire() as conn:
+        await delete_devices(conn, requester.user_nid, [requester.device_id])
+    return {}
+
+
+async def post_logout_all(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#post_matrixclientv3logoutall"""
+    async with services.pool.acquire() as conn:
+        await delete_all_devices(conn, request.requester.user_nid)
+    return {}
+
+
+ROUTES = [
+    *client_routes("POST", "/logout", post_logout, Auth.GUEST),
+    *client_routes("POST", "/logout/all", post_logout_all, Auth.GUEST),
+]
