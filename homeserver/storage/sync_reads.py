@@ -1,0 +1,166 @@
+"""What a sync asks of the database beyond timelines: the state of many rooms at once, summaries, account data.
+
+Every read here is one query for all the rooms that it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from homeserver.storage.stream import Connection
+
+
+class StateSpan(NamedTuple):
+    """In that room the key's event was `event_nid` from `from_pos` until before `to_pos`."""
+
+    room_nid: int
+    state_key_nid: int
+    event_nid: int
+    from_pos: int
+    to_pos: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateRange:
+    """A room, and the positions from which to which its state is wanted."""
+
+    room_nid: int
+    start: int
+    end: int
+
+
+_SPAN = "s.room_nid, s.state_key_nid, s.event_nid, s.from_pos, s.to_pos"
+
+
+async def state_begun(conn: Connection, room_nids: Collection[int], after: int, until: int) -> list[StateSpan]:
+    """What began to be state of these rooms after position `after`, up to `until`; what didn't last until then too."""
+    rows = await conn.fetch(
+        f"SELECT {_SPAN} FROM room_state s WHERE s.room_nid = ANY($1) AND s.from_pos > $2 AND s.from_pos <= $3",  # noqa: S608
+        list(room_nids),
+        after,
+        until,
+    )
+    return [StateSpan(*row) for row in rows]
+
+
+async def whole_state(conn: Connection, ranges: Sequence[StateRange], *, members: bool) -> list[StateSpan]:
+    """Everything that was state at some time from `start` to `end` of each range; without member events, if asked."""
+    if not ranges:
+        return []
+    # Two indexes answer this: one has what is state now, the other what ended when.
+    join = "" if members else "JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND k.type <> 'm.room.member'"
+    rows = await conn.fetch(
+        f"""
+        SELECT {_SPAN} FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (room_nid, first, last)
+          CROSS JOIN LATERAL (
+            SELECT {_SPAN} FROM room_state s
+             WHERE s.room_nid = w.room_nid AND s.to_pos = 9223372036854775807 AND s.from_pos <= w.last
+             UNION ALL
+            SELECT {_SPAN} FROM room_state s
+             WHERE s.room_nid = w.room_nid AND s.to_pos > w.first AND s.to_pos < 9223372036854775807
+               AND s.from_pos <= w.last
+          ) s {join}
+        """,  # noqa: S608
+        [each.room_nid for each in ranges],
+        [each.start for each in ranges],
+        [each.end for each in ranges],
+    )
+    return [StateSpan(*row) for row in rows]
+
+
+async def state_of_keys(conn: Connection, wanted: Iterable[tuple[StateRange, int]]) -> list[StateSpan]:
+    """The same for single keys: pairs of a range and a state_key_nid."""
+    pairs = list(wanted)
+    if not pairs:
+        return []
+    rows = await conn.fetch(
+        f"""
+        SELECT {_SPAN}
+          FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (room_nid, first, last, key)
+          JOIN room_state s ON s.room_nid = w.room_nid AND s.state_key_nid = w.key
+           AND s.from_pos <= w.last AND s.to_pos > w.first
+        """,  # noqa: S608
+        [each.room_nid for each, _ in pairs],
+        [each.start for each, _ in pairs],
+        [each.end for each, _ in pairs],
+        [key for _, key in pairs],
+    )
+    return [StateSpan(*row) for row in rows]
+
+
+async def joined_and_invited_counts(conn: Connection, room_nids: Collection[int]) -> dict[int, tuple[int, int]]:
+    """room_nid -> how many are joined, how many invited."""
+    rows = await conn.fetch(
+        "SELECT room_nid, count(*) FILTER (WHERE membership = 'join') AS joined, "
+        "count(*) FILTER (WHERE membership = 'invite') AS invited "
+        "FROM room_members WHERE room_nid = ANY($1) GROUP BY room_nid",
+        list(room_nids),
+    )
+    return {row["room_nid"]: (row["joined"], row["invited"]) for row in rows}
+
+
+async def heroes(conn: Connection, room_nids: Collection[int], but: int) -> dict[int, list[str]]:
+    """room_nid -> the first five members other than user `but`: joined or invited, or if there are none, gone.
+
+    # spec: client-server-api/#get_matrixclientv3sync m.heroes
+    """
+    rows = await conn.fetch(
+        """
+        SELECT w.room_nid, u.user_id FROM unnest($1::bigint[]) AS w (room_nid) CROSS JOIN LATERAL (
+            SELECT m.user_nid, m.membership IN ('join', 'invite') AS present, m.pos FROM room_members m
+             WHERE m.room_nid = w.room_nid AND m.user_nid <> $2
+               AND m.membership IN ('join', 'invite', 'leave', 'ban')
+             ORDER BY m.membership IN ('join', 'invite') DESC, m.pos, m.user_nid LIMIT 5
+        ) m JOIN users u ON u.user_nid = m.user_nid
+         WHERE m.present OR NOT EXISTS (
+            SELECT 1 FROM room_members o
+             WHERE o.room_nid = w.room_nid AND o.user_nid <> $2 AND o.membership IN ('join', 'invite'))
+         ORDER BY w.room_nid, m.pos, m.user_nid
+        """,
+        list(room_nids),
+        but,
+    )
+    found: dict[int, list[str]] = {room_nid: [] for room_nid in room_nids}
+    for row in rows:
+        found[row["room_nid"]].append(row["user_id"])
+    return found
+
+
+class AccountDataRow(NamedTuple):
+    """One entry of account data; room 0 is none. `content` is JSON."""
+
+    room_nid: int
+    type: str
+    content: bytes
+
+
+async def account_data_since(
+    conn: Connection, user_nid: int, after: int, until: int, whole_rooms: Collection[int] = ()
+) -> list[AccountDataRow]:
+    """The user's account data that was set after `after`, and all that there is in `whole_rooms`; up to `until`."""
+    rows = await conn.fetch(
+        "SELECT room_nid, type, content FROM account_data "
+        "WHERE user_nid = $1 AND pos <= $3 AND (pos > $2 OR room_nid = ANY($4)) ORDER BY pos",
+        user_nid,
+        after,
+        until,
+        list(whole_rooms),
+    )
+    return [AccountDataRow(*row) for row in rows]
+
+
+async def ignored_user_list(conn: Connection, user_nid: int) -> bytes | None:
+    """The content of the user's m.ignored_user_list, as JSON.  # spec: client-server-api/#ignoring-users"""
+    content: bytes | None = await conn.fetchval(
+        "SELECT content FROM account_data WHERE user_nid = $1 AND room_nid = 0 AND type = 'm.ignored_user_list'",
+        user_nid,
+    )
+    return content
+
+
+async def known_user_nids(conn: Connection, user_ids: Collection[str]) -> list[int]:
+    """The numbers of those of these users that this server has ever heard of."""
+    rows = await conn.fetch("SELECT user_nid FROM users WHERE user_id = ANY($1)", list(user_ids))
+    return [row["user_nid"] for row in rows]

@@ -1,0 +1,48 @@
+"""What the user keeps on the server, for all rooms and for single ones.
+
+# spec: client-server-api/#client-config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import orjson
+
+from homeserver.protocol.events import JsonObject
+from homeserver.storage.sync_reads import account_data_since
+from homeserver.sync.view import View
+
+
+@dataclass(slots=True)
+class AccountData:
+    """Events of account data: those for all rooms, and by room_nid those for one."""
+
+    everywhere: list[JsonObject] = field(default_factory=list)
+    by_room: dict[int, list[JsonObject]] = field(default_factory=dict)
+
+
+async def complete(view: View) -> AccountData:
+    """All there is."""
+    return await _read(view, -1, ())
+
+
+async def incremental(view: View, new_rooms: Collection[int], since: int) -> AccountData:
+    """What was set since, and all there is in `new_rooms`."""
+    return await _read(view, since, new_rooms)
+
+
+async def _read(view: View, since: int, new_rooms: Collection[int]) -> AccountData:
+    data = AccountData()
+    for row in await account_data_since(view.conn, view.reader.user_nid, since, view.until, new_rooms):
+        filter = view.filter.room_account_data if row.room_nid else view.filter.account_data
+        if not filter.matches(type=row.type, sender=view.reader.user_id, contains_url=bool(filter.contains_url)):
+            continue
+        # Kept as JSON, it goes out as it is.
+        event: JsonObject = {"type": row.type, "content": orjson.Fragment(row.content)}
+        if not row.room_nid:
+            data.everywhere.append(event)
+        elif (room := view.rooms.get(row.room_nid)) is not None and filter.includes_room(room.room_id):
+            data.by_room.setdefault(row.room_nid, []).append(event)
+    return data

@@ -1,0 +1,112 @@
+"""Stored events as one client is shown them: the client format with what this server says of each in `unsigned`.
+
+# spec: client-server-api/#room-event-format
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homeserver.protocol.client_event import client_event
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.filters import FieldTree, apply_event_fields
+from homeserver.rooms.visibility import Sight
+from homeserver.storage.events import StoredEvent, events_by_nid
+from homeserver.storage.stream import Connection
+from homeserver.storage.timeline_reads import replaced_state
+from homeserver.storage.transactions import transaction_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads, and with which device."""
+
+    user_id: str
+    user_nid: int
+    device_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form in which a client wants events: as filters put it, and whether each names its room."""
+
+    room_id: bool = True
+    fields: FieldTree | None = None
+    federation: bool = False
+
+
+_CLIENT_SHAPE = Shape()
+
+
+async def timeline_events(
+    conn: Connection,
+    reader: Reader,
+    events: Sequence[StoredEvent],
+    sights: Mapping[int, Sight],
+    shape: Shape = _CLIENT_SHAPE,
+) -> dict[int, JsonObject]:
+    """event_nid -> the event as this client is shown it in a timeline.
+
+    :param sights: by room, where the user's membership may not have been "join" all along the events
+    # spec: client-server-api/#room-event-format
+    """
+    now = int(time.time() * 1000)
+    replaced = await replaced_state(conn, events)
+    redactions = await _redactions(conn, [*events, *replaced.values()])
+    transactions: dict[int, str] = {}
+    if reader.device_id is not None:
+        own = [event.nid for event in events if event.event.sender == reader.user_id]
+        if own:
+            transactions = await transaction_ids(conn, reader.user_nid, reader.device_id, own)
+    shown: dict[int, JsonObject] = {}
+    for event in events:
+        sight = sights.get(event.room_nid)
+        unsigned = _unsigned(event, now, redactions, shape)
+        membership = "join"
+        if sight is not None and event.ord is not None:
+            membership = sight.membership_at_ord(event.ord)
+        unsigned["membership"] = membership
+        if event.nid in transactions:
+            unsigned["transaction_id"] = transactions[event.nid]
+        before = replaced.get(event.nid)
+        if before is not None:
+            unsigned["replaces_state"] = before.event.event_id
+            # Someone who was in the room at the event has had the state before it.
+            if sight is None or membership == "join" or (before.ord is not None and sight.sees(before.ord)):
+                unsigned["prev_content"] = before.event.content
+                unsigned["prev_sender"] = before.event.sender
+        shown[event.nid] = _show(event, unsigned, shape)
+    return shown
+
+
+async def state_events(
+    conn: Connection, events: Sequence[StoredEvent], shape: Shape = _CLIENT_SHAPE
+) -> list[JsonObject]:
+    """The events as parts of a room's state, where what they replaced is of no interest."""
+    now = int(time.time() * 1000)
+    redactions = await _redactions(conn, events)
+    return [_show(event, _unsigned(event, now, redactions, shape), shape) for event in events]
+
+
+def _unsigned(event: StoredEvent, now: int, redactions: Mapping[int, StoredEvent], shape: Shape) -> JsonObject:
+    unsigned: JsonObject = {"age": now - event.event.origin_server_ts}
+    because = redactions.get(event.redacted_by) if event.redacted_by is not None else None
+    if because is not None:
+        age = {"age": now - because.event.origin_server_ts}
+        unsigned["redacted_because"] = client_event(because.event, unsigned=age, include_room_id=shape.room_id)
+    return unsigned
+
+
+def _show(event: StoredEvent, unsigned: JsonObject, shape: Shape) -> JsonObject:
+    if shape.federation:
+        json = {**event.event.json, "unsigned": unsigned}
+    else:
+        json = client_event(event.event, unsigned=unsigned, include_room_id=shape.room_id)
+    return apply_event_fields(json, shape.fields)
+
+
+async def _redactions(conn: Connection, events: Sequence[StoredEvent]) -> dict[int, StoredEvent]:
+    nids = {event.redacted_by for event in events if event.redacted_by is not None}
+    return await events_by_nid(conn, nids) if nids else {}

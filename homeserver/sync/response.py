@@ -1,0 +1,53 @@
+"""The sections put together.
+
+# spec: client-server-api/#get_matrixclientv3sync
+"""
+
+from __future__ import annotations
+
+from homeserver.protocol.events import JsonObject
+from homeserver.sync import account_data, invited_rooms, joined_rooms, knocked_rooms, left_rooms
+from homeserver.sync.tokens import SyncToken
+from homeserver.sync.view import View
+
+
+async def complete(view: View) -> JsonObject:
+    """Everything, for a client that knows nothing."""
+    data = await account_data.complete(view)
+    rooms = {
+        "join": await joined_rooms.complete(view, data),
+        "invite": await invited_rooms.complete(view),
+        "knock": await knocked_rooms.complete(view),
+        "leave": await left_rooms.complete(view, data),
+    }
+    return _response(view, rooms, data)
+
+
+async def incremental(view: View, since: SyncToken) -> JsonObject:
+    """What happened since."""
+    new = joined_rooms.new_rooms(view, since.position)
+    data = await account_data.incremental(view, new, since.position)
+    rooms = {
+        "join": await joined_rooms.incremental(view, data, new, since.position, since.typing),
+        "invite": await invited_rooms.incremental(view, since.position),
+        "knock": await knocked_rooms.incremental(view, since.position),
+        "leave": await left_rooms.incremental(view, data, since.position),
+    }
+    return _response(view, rooms, data)
+
+
+def says_something(response: JsonObject) -> bool:
+    """Whether a response is worth ending a long poll for."""
+    return bool(any(response["rooms"].values()) or response["account_data"]["events"])
+
+
+def _response(view: View, rooms: JsonObject, data: account_data.AccountData) -> JsonObject:
+    return {
+        "next_batch": str(SyncToken(view.until, view.typing_until)),
+        "rooms": rooms,
+        "account_data": {"events": data.everywhere},
+        "presence": {"events": []},
+        "to_device": {"events": []},
+        "device_lists": {"changed": [], "left": []},
+        "device_one_time_keys_count": {},
+    }

@@ -1,0 +1,134 @@
+"""Timeline, state and summary of rooms, as sections of joined and left rooms have them; many rooms at once.
+
+The number of queries doesn't depend on the number of rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from homeserver.protocol.events import JsonObject
+from homeserver.storage.events import ORD_SHIFT, StoredEvent
+from homeserver.storage.timeline_reads import Window, newest_events, rooms_known_from_the_start
+from homeserver.sync.client_events import Shape, state_events, timeline_events
+from homeserver.sync.room_state_delta import StatePart, changes_summary, read_spans, state_sections
+from homeserver.sync.room_summary import summaries
+from homeserver.sync.tokens import place_token
+from homeserver.sync.view import View
+
+_BELOW_ALL = -(2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomWindow:
+    """What of a room a section is to tell: from `since` (None: the client knows nothing of it) to `until`.
+
+    `rejoined`: the client may know something, but something that it should drop.
+    """
+
+    room_nid: int
+    since: int | None
+    until: int
+    rejoined: bool = False
+
+
+@dataclass(slots=True)
+class RoomSection:
+    """`state` is that before the timeline, or after it if the request asked for that."""
+
+    timeline: list[JsonObject] = field(default_factory=list)
+    limited: bool = False
+    prev_batch: str = ""
+    state: list[JsonObject] = field(default_factory=list)
+    summary: JsonObject = field(default_factory=dict)
+
+    @property
+    def tells_something(self) -> bool:
+        return bool(self.timeline or self.limited or self.state or self.summary)
+
+    def json(self, view: View) -> JsonObject:
+        """The part of the section that joined and left rooms have alike."""
+        return {
+            "timeline": {"events": self.timeline, "limited": self.limited, "prev_batch": self.prev_batch},
+            "state_after" if view.state_after else "state": {"events": self.state},
+        }
+
+
+def shape_of(view: View) -> Shape:
+    """The form in which the request's filter wants events."""
+    return Shape(room_id=False, fields=view.filter.event_fields, federation=view.filter.event_format == "federation")
+
+
+async def room_sections(view: View, windows: Sequence[RoomWindow], *, with_summary: bool) -> dict[int, RoomSection]:
+    """room_nid -> section, for every window."""
+    if not windows:
+        return {}
+    sections = {window.room_nid: RoomSection() for window in windows}
+    timelines = await _timelines(view, windows, sections)
+    parts = [_part(view, window, timelines.get(window.room_nid, [])) for window in windows]
+    keys = await read_spans(view, parts)
+    if with_summary:
+        changed = [part for part in parts if changes_summary(part, keys)]
+        summary = await summaries(view, changed)
+        for part in changed:
+            section = sections[part.room_nid]
+            section.summary = summary[part.room_nid]
+            part.heroes = section.summary.get("m.heroes", ())
+    shape = shape_of(view)
+    for room_nid, state in (await state_sections(view, parts, keys)).items():
+        sections[room_nid].state = await state_events(view.conn, state, shape)
+    shown = await timeline_events(
+        view.conn, view.reader, [event for part in parts for event in part.timeline], view.sights, shape
+    )
+    for part in parts:
+        sections[part.room_nid].timeline = [shown[event.nid] for event in part.timeline]
+    return sections
+
+
+def _part(view: View, window: RoomWindow, timeline: list[StoredEvent]) -> StatePart:
+    start = window.until
+    if timeline:
+        assert timeline[0].ord is not None
+        start = (timeline[0].ord >> ORD_SHIFT) - 1
+    since = None if view.full_state else window.since
+    return StatePart(window.room_nid, since, start, window.until, timeline)
+
+
+async def _timelines(
+    view: View, windows: Sequence[RoomWindow], sections: dict[int, RoomSection]
+) -> dict[int, list[StoredEvent]]:
+    filter = view.filter.timeline
+    read = await newest_events(
+        view.conn,
+        [
+            Window(
+                window.room_nid,
+                _BELOW_ALL if window.since is None else window.since << ORD_SHIFT,
+                window.until << ORD_SHIFT,
+            )
+            for window in windows
+            if filter.includes_room(view.rooms[window.room_nid].room_id)
+        ],
+        filter.limit + 1,
+        filter,
+        view.ignored,
+    )
+    new = [window.room_nid for window in windows if window.since is None]
+    from_the_start = await rooms_known_from_the_start(view.conn, new) if new else set()
+    timelines: dict[int, list[StoredEvent]] = {}
+    for window in windows:
+        events = read.get(window.room_nid, [])
+        more = len(events) > filter.limit
+        events = events[len(events) - filter.limit :] if more else events
+        sight = view.sights.get(window.room_nid)
+        if sight is not None:
+            events = [event for event in events if event.ord is not None and sight.sees(event.ord)]
+        section = sections[window.room_nid]
+        section.limited = more or window.rejoined
+        if window.since is None and window.room_nid not in from_the_start:
+            section.limited = True
+        before = events[0].ord - 1 if events and events[0].ord is not None else window.until << ORD_SHIFT
+        section.prev_batch = place_token(before)
+        timelines[window.room_nid] = events
+    return timelines

@@ -1,0 +1,126 @@
+"""Who asks for what, up to where, and how the user stands to each room at that point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from homeserver.changes import Changes
+from homeserver.protocol.filters import Filter
+from homeserver.rooms.typing_users import TypingUsers
+from homeserver.rooms.visibility import Sight, sights
+from homeserver.storage.members import Membership, memberships_of
+from homeserver.storage.names import Names, Room
+from homeserver.storage.stream import Connection, Pool, Stream
+from homeserver.storage.sync_reads import ignored_user_list, known_user_nids
+from homeserver.sync.client_events import Reader
+from homeserver.sync.sent_members import SentMembers
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The long-lived objects that a sync reads from."""
+
+    pool: Pool
+    stream: Stream
+    changes: Changes
+    names: Names
+    typing: TypingUsers
+    sent_members: SentMembers
+
+
+@dataclass(slots=True)
+class View:
+    """One reading: the database as one user's client may know it at position `until`.
+
+    `joined` and the like say how the user stands to rooms at `until`. A room is in at most one of them; `left` has
+    rooms that the user is out of now. `sights` has those rooms whose histories had to be read to know this.
+    """
+
+    conn: Connection
+    sources: Sources
+    reader: Reader
+    filter: Filter
+    until: int
+    typing_until: int
+    full_state: bool
+    state_after: bool
+    ignored: list[int]
+    ignored_ids: frozenset[str]
+    rooms: Mapping[int, Room]
+    joined: set[int] = field(default_factory=set)
+    invited: dict[int, Membership] = field(default_factory=dict)
+    knocked: dict[int, Membership] = field(default_factory=dict)
+    left: dict[int, Membership] = field(default_factory=dict)
+    sights: dict[int, Sight] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Names:
+        return self.sources.names
+
+
+async def open_view(
+    conn: Connection,
+    sources: Sources,
+    reader: Reader,
+    filter: Filter,
+    *,
+    since: int | None,
+    until: int,
+    typing_until: int,
+    full_state: bool,
+    state_after: bool,
+) -> View:
+    """Finds out how the user stands to each room at position `until`, as far as a sync since `since` needs it."""
+    ignored_ids = ignored_users(await ignored_user_list(conn, reader.user_nid))
+    memberships = await memberships_of(conn, reader.user_nid)
+    rooms = await sources.names.rooms([membership.room_nid for membership in memberships])
+    view = View(
+        conn=conn,
+        sources=sources,
+        reader=reader,
+        filter=filter,
+        until=until,
+        typing_until=typing_until,
+        full_state=full_state,
+        state_after=state_after,
+        ignored=await known_user_nids(conn, ignored_ids) if ignored_ids else [],
+        ignored_ids=ignored_ids,
+        rooms=rooms,
+    )
+    wanted = [each for each in memberships if filter.includes_room(rooms[each.room_nid].room_id)]
+    changed = [each.room_nid for each in wanted if since is None or each.pos > since]
+    view.sights = await sights(conn, sources.names, reader.user_id, changed)
+    for each in wanted:
+        _sort_in(view, each, since)
+    return view
+
+
+def _sort_in(view: View, row: Membership, since: int | None) -> None:
+    membership = row.membership
+    sight = view.sights.get(row.room_nid)
+    if row.pos > view.until:
+        # What the row says is from after this reading; what it was until then stands in the room's state.
+        assert sight is not None
+        if not any(span.from_pos <= view.until for span in sight.membership):
+            return
+        membership = sight.membership_at(view.until)
+    match membership:
+        case "join":
+            view.joined.add(row.room_nid)
+        case "invite":
+            view.invited[row.room_nid] = row
+        case "knock":
+            view.knocked[row.room_nid] = row
+        case _ if since is None or row.pos > since:
+            view.left[row.room_nid] = row
+
+
+def ignored_users(content: bytes | None) -> frozenset[str]:
+    """The ids in the content of an m.ignored_user_list.  # spec: client-server-api/#mignored_user_list"""
+    value: Any = None if content is None else orjson.loads(content)
+    users = value.get("ignored_users") if isinstance(value, dict) else None
+    return frozenset(users) if isinstance(users, dict) else frozenset()
