@@ -45,6 +45,11 @@ def load_or_create_signing_key(path: Path) -> SigningKey:
     """The signing key in that file; makes both if there is none. Raises SecretsError."""
     if not path.exists():
         write_secret(path, format_signing_key(generate_signing_key()))
+    return load_signing_key(path)
+
+
+def load_signing_key(path: Path) -> SigningKey:
+    """The signing key in that file. Raises SecretsError."""
     try:
         return parse_signing_key(_read_secret(path))
     except ValueError as error:
@@ -56,16 +61,23 @@ def load_or_create_secrets(data_dir: Path) -> Secrets:
     path = data_dir / "secrets.json"
     if not path.exists():
         write_secret(path, _formatted(Secrets()))
+    known = load_secrets(data_dir)
+    result = Secrets(**known)
+    if len(known) < len(Secrets.__dataclass_fields__):
+        write_secret(path, _formatted(result), replace=True)
+    return result
+
+
+def load_secrets(data_dir: Path) -> dict[str, str]:
+    """The secrets that data_dir/secrets.json has, by their names. Raises SecretsError."""
+    path = data_dir / "secrets.json"
     known: dict[str, str] = {}
     for name, value in _parsed(path).items():
         if name in Secrets.__dataclass_fields__:
             if not isinstance(value, str) or len(value) < 32:
                 raise SecretsError(f"{path}: {name} must be a text of at least 32 characters: restore it from a backup")
             known[name] = value
-    result = Secrets(**known)
-    if len(known) < len(Secrets.__dataclass_fields__):
-        write_secret(path, _formatted(result), replace=True)
-    return result
+    return known
 
 
 def write_secret(path: Path, text: str, *, replace: bool = False) -> None:

@@ -1,12 +1,16 @@
-"""The connections to the database that one process shares."""
+"""Connections to the database: the pool that the server's process shares, and the one that a command borrows."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
 from homeserver import metrics
+from homeserver.config import Config
+from homeserver.storage.embedded import connect_or_start
 
 
 async def create_pool(
@@ -43,6 +47,32 @@ async def create_pool(
     )
     metrics.watch_pool(pool)
     return pool
+
+
+@asynccontextmanager
+async def command_connection(config: Config, progress: Callable[[str], None]) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for a command, whether the server runs or not; an embedded database that is down is up meanwhile.
+
+    Must be entered on the main thread. Raises EmbeddedError, and what asyncpg raises.
+    """
+    if config.database.url is not None:
+        async with _connected(config.database.url.get_secret_value()) as conn:
+            yield conn
+        return
+    async with (
+        connect_or_start(config.data_dir, config.embedded.binaries, progress=progress) as address,
+        _connected(address) as conn,
+    ):
+        yield conn
+
+
+@asynccontextmanager
+async def _connected(address: str) -> AsyncIterator[asyncpg.Connection]:
+    conn = await asyncpg.connect(address, timeout=20, server_settings={"application_name": "talk-pai command"})
+    try:
+        yield conn
+    finally:
+        await conn.close()
 
 
 async def _leave_session(_: Any) -> None:
