@@ -62,6 +62,11 @@ class Server:
     addresses: tuple[str, ...]
     failed: asyncio.Event  # set when it can't go on, because it has lost its database
 
+    @property
+    def url(self) -> str:
+        """The address of the first listener."""
+        return self.addresses[0]
+
 
 def run(config: Config) -> int:
     """Runs a server until SIGINT or SIGTERM. Returns the exit status."""
