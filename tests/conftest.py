@@ -1,13 +1,15 @@
 """What tests of every package share: databases, a running server, and the API as its clients call it.
 
-One PostgreSQL runs for each test process, in a temporary directory, and forgets to write to disk. Every test that asks
-for a database gets a new one, copied from a migrated template in some 30 ms.
+One PostgreSQL runs for each test process, in a temporary directory, and does not wait for the disk. Every test that
+asks for a database gets a new one, copied from a migrated template in some 20 ms.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The address of a PostgreSQL, at its maintenance database, as a user who may do everything."""
-    with tempfile.TemporaryDirectory(prefix="tp-") as directory:
+    with tempfile.TemporaryDirectory(prefix="tp-", dir=_memory()) as directory:
         database = EmbeddedPostgres(Path(directory), max_connections=400)
         url = _at(asyncio.run(database.start()), "postgres")
         try:
@@ -37,6 +39,14 @@ def postgres_url() -> Iterator[str]:
             yield url
         finally:
             asyncio.run(database.stop())
+
+
+def _memory() -> str | None:
+    """A directory in memory with room enough, if there is one: databases are made there several times as fast."""
+    shared = Path("/dev/shm")
+    if os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 4 * 1024**3:
+        return str(shared)
+    return None
 
 
 async def _prepare(url: str) -> None:
