@@ -192,9 +192,12 @@ def certificate_end(pem: str) -> float:
     if not found:
         raise ValueError("there is no certificate in it")
     der = ssl.PEM_cert_to_DER_cert(begin + rest.partition(end)[0] + end)
-    fields = _der_children(_der_children(_der_children(der)[0][1])[0][1])
-    validity = fields[4 if fields[0][0] == 0xA0 else 3]
-    tag, text = _der_children(validity[1])[1]
+    try:
+        fields = _der_children(_der_children(_der_children(der)[0][1])[0][1])
+        validity = fields[4 if fields[0][0] == 0xA0 else 3]
+        tag, text = _der_children(validity[1])[1]
+    except IndexError:
+        raise ValueError("it is no certificate") from None
     digits = text.decode("ascii")
     if tag == 0x17:  # UTCTime has two digits for the year.  RFC 5280, 4.1.2.5.1
         digits = ("19" if digits[:2] >= "50" else "20") + digits
