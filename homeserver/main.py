@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import asyncpg
@@ -23,6 +24,8 @@ from aiohttp import web
 
 from homeserver import metrics
 from homeserver.accounts.device_activity import DeviceActivity
+from homeserver.accounts.interactive_auth import expire_sessions_now_and_then
+from homeserver.accounts.register import create_account
 from homeserver.appservice_registrations import Appservices, load_appservices
 from homeserver.changes import Changes
 from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
@@ -31,14 +34,16 @@ from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import domain_of, localpart_of
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.timeline import Timeline
+from homeserver.rooms.typing_users import TypingUsers
 from homeserver.secrets import SecretsError, load_or_create_signing_key
 from homeserver.services import Services
-from homeserver.storage.accounts import any_account
+from homeserver.storage.accounts import any_account, find_account
 from homeserver.storage.embedded import EmbeddedError, EmbeddedPostgres
 from homeserver.storage.migrate import MigrationError, migrate
 from homeserver.storage.names import Names
@@ -148,6 +153,8 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         activity = DeviceActivity(pool)
         stack.push_async_callback(activity.write)
         await stack.enter_async_context(_background(activity.run))
+        await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
+        await _make_senders(pool, appservices)
         http = _http_server(services, appservices, activity)
         addresses = await stack.enter_async_context(_listening(http, config.listeners))
         yield Server(config, services, http, url, addresses, failed)
@@ -175,7 +182,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         timeline=timeline,
         receiver=receiver,
         membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
-        typing=cast(Any, None),
+        typing=TypingUsers(changes),
         remote=remote,
     )
 
@@ -259,6 +266,20 @@ async def _claimed(url: str, failed: asyncio.Event) -> AsyncIterator[None]:
             yield
     finally:
         await conn.close()
+
+
+async def _make_senders(pool: Pool, appservices: Appservices) -> None:
+    """Makes the users that application services act as by themselves, where they are new."""
+    async with pool.acquire() as conn:
+        for appservice in appservices.all:
+            if await find_account(conn, appservice.sender) is None:
+                await create_account(
+                    conn,
+                    server_name=domain_of(appservice.sender),
+                    localpart=localpart_of(appservice.sender),
+                    password_hash=None,
+                    appservice_id=appservice.id,
+                )
 
 
 @asynccontextmanager

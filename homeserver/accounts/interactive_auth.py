@@ -11,13 +11,17 @@ the parameters is keyed with the session id, so that nobody can try passwords on
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+import asyncpg
 
 from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.errors import BadJson, BadRequest, Forbidden, InvalidEvent, MatrixError
@@ -25,10 +29,13 @@ from homeserver.protocol.events import JsonObject
 from homeserver.storage import registration_tokens, uia
 from homeserver.storage.stream import Connection, Pool
 
+log = logging.getLogger(__name__)
+
 Flow: TypeAlias = tuple[str, ...]
 
 REGISTRATION_TOKEN = "m.login.registration_token"  # noqa: S105 - the name of a stage
 _LIFETIME_MS = 60 * 60 * 1000
+_EXPIRE_EVERY = 600.0  # seconds
 _MAX_SESSION_ID = 255
 
 
@@ -173,10 +180,21 @@ class Challenge:
         return AuthRequired(self.flows, self.stages, session_id, completed)
 
 
-async def expire_sessions(conn: Connection) -> None:
-    """Ends sessions that nobody has finished, and gives back what they held. Inside a transaction."""
-    for session in await uia.delete_expired_sessions(conn, _now_ms() - _LIFETIME_MS):
-        await _give_back(conn, session)
+async def expire_sessions(pool: Pool) -> None:
+    """Ends sessions that nobody has finished, and gives back what they held."""
+    async with pool.acquire() as conn, conn.transaction():
+        for session in await uia.delete_expired_sessions(conn, _now_ms() - _LIFETIME_MS):
+            await _give_back(conn, session)
+
+
+async def expire_sessions_now_and_then(pool: Pool) -> None:
+    """Does that for ever."""
+    while True:
+        await asyncio.sleep(_EXPIRE_EVERY)
+        try:
+            await expire_sessions(pool)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            log.warning("Could not end expired authentication sessions: %s", error)
 
 
 async def _give_back(conn: Connection, session: uia.UiaSession) -> None:
