@@ -26,9 +26,6 @@ class UnusablePassword(ValueError):
     """A password that bcrypt would not tell from another. Its text can be shown to the user."""
 
 
-PasswordTooLong = UnusablePassword
-
-
 def hash_password(password: str, cost: int, pepper: str = "") -> str:
     """The hash to store, in the usual form "$2b$…". `cost` doubles the work with each step; 12 is usual.
 

@@ -34,7 +34,7 @@ def home() -> Iterator[Path]:
     """A directory with a configuration and a database in which Alice has an account; made once."""
     with tempfile.TemporaryDirectory(prefix="tp-") as name:
         (Path(name) / "config.yaml").write_text(
-            "server_name: example.invalid\npasswords: {bcrypt_cost: 4}\nlisteners: [{port: 0}]\nlogging: {format: text}\n"
+            "server_name: example.invalid\npasswords: {bcrypt_cost: 4}\nlisteners: [{port: 0}]\n"
         )
         before, sys.stdin = sys.stdin, io.StringIO(f"{PASSWORD}\n")
         try:
