@@ -164,3 +164,23 @@ async def known_user_nids(conn: Connection, user_ids: Collection[str]) -> list[i
     """The numbers of those of these users that this server has ever heard of."""
     rows = await conn.fetch("SELECT user_nid FROM users WHERE user_id = ANY($1)", list(user_ids))
     return [row["user_nid"] for row in rows]
+
+
+async def member_nids_at(conn: Connection, room_nid: int, pos: int) -> list[int]:
+    """The numbers of the room's member events just after position `pos`, in the order in which they became state."""
+    rows = await conn.fetch(
+        "SELECT s.event_nid FROM room_state s JOIN state_keys k USING (state_key_nid) "
+        "WHERE s.room_nid = $1 AND s.from_pos <= $2 AND s.to_pos > $2 AND k.type = 'm.room.member' "
+        "ORDER BY s.from_pos",
+        room_nid,
+        pos,
+    )
+    return [row["event_nid"] for row in rows]
+
+
+async def known_state_key_nid(conn: Connection, type: str, state_key: str) -> int | None:
+    """The number of a (type, state_key) pair, if any event ever had it; asking makes none."""
+    nid: int | None = await conn.fetchval(
+        "SELECT state_key_nid FROM state_keys WHERE type = $1 AND state_key = $2", type, state_key
+    )
+    return nid

@@ -138,11 +138,12 @@ async def page_of_events(
     lows, highs = [low for low, _ in ranges], [high for _, high in ranges]
     arguments: list[Any] = [window.room_nid, window.after, window.until, lows, highs, MOST_SCANNED, count]
     condition = filter_condition(filter, ignored, arguments)
-    scanned = (
-        "SELECT * FROM events e WHERE e.room_nid = $1 AND e.ord > $2 AND e.ord <= $3 AND EXISTS "
-        "(SELECT 1 FROM unnest($4::bigint[], $5::bigint[]) AS seen (low, high) WHERE e.ord BETWEEN low AND high) "
-        f"ORDER BY e.ord {order} LIMIT $6"  # noqa: S608
-    )
+    scanned = f"""
+        SELECT * FROM events e
+         WHERE e.room_nid = $1 AND e.ord > $2 AND e.ord <= $3 AND e.status = 0 AND EXISTS (
+            SELECT 1 FROM unnest($4::bigint[], $5::bigint[]) AS seen (low, high) WHERE e.ord BETWEEN low AND high)
+         ORDER BY e.ord {order} LIMIT $6
+    """  # noqa: S608
     rows = await conn.fetch(
         f"SELECT {COLUMNS} FROM ({scanned}) e JOIN rooms r USING (room_nid) WHERE {condition} "  # noqa: S608
         f"ORDER BY e.ord {order} LIMIT $7",

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import orjson
 
 from homeserver.protocol.client_event import stripped_state_event
 from homeserver.protocol.events import JsonObject, StateKey
+from homeserver.rooms.outside import stripped_state_shown
 from homeserver.storage.events import StoredEvent, events_by_nid
 from homeserver.storage.members import Membership
 from homeserver.storage.sync_reads import StateRange, state_of_keys
@@ -38,7 +38,7 @@ async def stripped_rooms(
     for row in rows:
         events = own.get(row.room_nid, [])
         if row.stripped_state is not None:
-            events = [event for event in orjson.loads(row.stripped_state) if _is_stripped(event)]
+            events = stripped_state_shown(orjson.loads(row.stripped_state))
         member = member_events.get(row.event_nid)
         if member is not None and not any(_is_member(event, view.reader.user_id) for event in events):
             events.append(stripped_state_event(member.event))
@@ -68,17 +68,6 @@ async def _own_state(
         if span.event_nid in events:
             found.setdefault(span.room_nid, []).append(stripped_state_event(events[span.event_nid].event))
     return found
-
-
-def _is_stripped(event: Any) -> bool:
-    # It came from another server; what is not of the promised form could trip a client up.
-    return (
-        isinstance(event, dict)
-        and isinstance(event.get("type"), str)
-        and isinstance(event.get("state_key"), str)
-        and isinstance(event.get("sender"), str)
-        and isinstance(event.get("content"), dict)
-    )
 
 
 def _is_member(event: JsonObject, user_id: str) -> bool:
