@@ -177,7 +177,7 @@ class Client:
         room.membership = membership
         timeline = section.get("timeline", {})
         events = timeline.get("events", [])
-        if timeline.get("limited") and "prev_batch" in timeline:
+        if membership == "join" and timeline.get("limited") and "prev_batch" in timeline:
             missed = await self._backwards(room_id, timeline["prev_batch"], since)
             known = {event["event_id"] for event in room.timeline}
             room.timeline += [event for event in missed if event["event_id"] not in known]

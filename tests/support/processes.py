@@ -64,7 +64,8 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30.0) 
 class ServerProcess:
     """A program that serves HTTP from a directory of its own. May be started again after it has ended.
 
-    `ready_url` answers 200 once it serves. Its output goes to `server.log` in the directory.
+    `ready_url` answers 200 once it serves. Its output goes to `server.log` in the directory. It is given the variables
+    in `environment` and those of the test, except settings of a server of ours: a test alone says how its servers are.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class ServerProcess:
     ) -> None:
         self._command = list(command)
         self._ready_url = ready_url
-        self._environment = dict(os.environ) | dict(environment or {})
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TALKPAI_")}
+        self._environment = inherited | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.directory = directory.resolve()
         self.log_file = self.directory / "server.log"
