@@ -17,11 +17,16 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 from aiohttp import web
 
+from federation.client import FederationClient
+from federation.discovery import Discovery
+from federation.key_ring import KeyRing
+from federation.keys import KeyStore
+from federation.transport import Transport
 from homeserver import metrics
 from homeserver.accounts.device_activity import DeviceActivity
 from homeserver.accounts.interactive_auth import expire_sessions_now_and_then
@@ -32,9 +37,11 @@ from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
 from homeserver.config import Config, ConfigError, ListenerConfig
 from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
+from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, localpart_of
+from homeserver.protocol.signing import SigningKey, parse_verify_key
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.receive import Receiver
@@ -171,20 +178,54 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         server_name=config.server_name,
         signing_key=signing_key,
     )
-    remote = cast(Any, None)
-    receiver = Receiver(timeline, remote)
-    yield Services(
-        config=config,
-        signing_key=signing_key,
-        pool=stream.pool,
-        stream=stream,
-        changes=changes,
-        timeline=timeline,
-        receiver=receiver,
-        membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
-        typing=TypingUsers(changes),
-        remote=remote,
+    async with _remote(config, signing_key, stream.pool) as remote:
+        receiver = Receiver(timeline, remote)
+        yield Services(
+            config=config,
+            signing_key=signing_key,
+            pool=stream.pool,
+            stream=stream,
+            changes=changes,
+            timeline=timeline,
+            receiver=receiver,
+            membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
+            typing=TypingUsers(changes),
+            remote=remote,
+        )
+
+
+@asynccontextmanager
+async def _remote(config: Config, signing_key: SigningKey, pool: Pool) -> AsyncIterator[FederationClient]:
+    """Other servers; each request to them is refused if federation is off."""
+    settings = config.federation
+    try:
+        outbound = OutboundClient(
+            deny=settings.deny_addresses,
+            allow=settings.allow_addresses,
+            ca_file=str(settings.ca_file) if settings.ca_file is not None else None,
+        )
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"federation.ca_file: {settings.ca_file} can't be used: {error}") from None
+    transport = Transport(
+        outbound,
+        Discovery(outbound),
+        timeout=settings.timeout_seconds,
+        may_talk_with=settings.may_talk_with if settings.enabled else lambda _: False,
     )
+    keys = KeyStore(pool)
+    old_keys = {old.key_id: parse_verify_key(old.public_key) for old in config.old_signing_keys}
+    key_ring = KeyRing(
+        transport,
+        own_name=config.server_name,
+        own_keys=old_keys | {signing_key.key_id: signing_key.verify_key},
+        load_keys=keys.load,
+        store_keys=keys.store,
+        trusted_key_servers=settings.trusted_key_servers,
+    )
+    try:
+        yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
+    finally:
+        await outbound.close()
 
 
 def _http_server(services: Services, appservices: Appservices, activity: DeviceActivity) -> HttpServer:

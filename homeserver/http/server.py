@@ -69,7 +69,7 @@ class HttpServer:
         def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
             return _RawRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
-        return web.Server(
+        return _Server(
             handle,
             request_factory=make_request,
             max_line_size=_MAX_LINE,
@@ -159,6 +159,29 @@ class _RawRequest(web.BaseRequest):
         super()._cancel(exc)
         if self.on_disconnect is not None:
             self.on_disconnect()
+
+
+class _Connection(web.RequestHandler):
+    """Answers in JSON what is not even HTTP, and does not fill the log with it."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Response:
+        if request.writer.output_size > 0:
+            raise ConnectionError("The connection broke in the middle of an answer")
+        if status >= 500:
+            log.error("The answer could not be sent", exc_info=exc)
+        response = error_response(MatrixError("This is not HTTP as this server speaks it", status=status))
+        response.headers.update(CORS_HEADERS)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> _Connection:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 def _stopping() -> MatrixError:

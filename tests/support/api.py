@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json as stdlib_json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
-import orjson
 from yarl import URL
 
 Json: TypeAlias = dict[str, Any]
@@ -56,11 +56,12 @@ class Api:
         sent = dict(headers or {})
         if self.token is not None:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        data = orjson.dumps(json) if json is not None else body
+        # The library's encoder, because it writes integers of any size.
+        data = stdlib_json.dumps(json).encode() if json is not None else body
         async with self.session.request(method, url, data=data, headers=sent) as response:
             raw = await response.read()
             is_json = response.content_type == "application/json" and raw
-            return Answer(response.status, orjson.loads(raw) if is_json else raw, response.headers)
+            return Answer(response.status, stdlib_json.loads(raw) if is_json else raw, response.headers)
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.request("GET", path, **options)

@@ -1,0 +1,191 @@
+"""Whatever anyone sends to any route is answered with an error that says so, and never with a 500."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
+from homeserver.http import Route
+from tests.support.api import Api
+
+_STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    0,
+    -1,
+    2**53,
+    2**63,
+    2**64,
+    -(2**70),
+    10**400,
+    1.5,
+    1e300,
+    "",
+    "\0",
+    "a\0b",
+    "\U0001f600" * 300,
+    "é" * 70000,
+    "@a:b",
+    "@nobody:test.example",
+    "@\0:test.example",
+    "!x:y",
+    "#a:test.example",
+    "$e",
+    "../..",
+    "m.room.message",
+    [],
+    [[]],
+    [None, 1, "\0", {}],
+    ["\0"],
+    {},
+    {"\0": "\0"},
+    {"a": {"b": [1, {"c": None}]}},
+    {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "\0"}, "password": "x"},
+    {"type": "m.login.dummy", "session": "\0"},
+    {"type": 5},
+    {"session": ["x"]},
+)
+
+# Every key of every body that some route reads, and some that are not there.
+_KEYS = (
+    *("auth", "username", "password", "device_id", "initial_device_display_name", "inhibit_login", "type"),
+    *("identifier", "user", "token", "new_password", "logout_devices", "erase", "display_name", "devices"),
+    *("displayname", "avatar_url", "nonce", "mac", "admin", "user_type", "room", "event_fields", "event_format"),
+    *("presence", "account_data", "visibility", "room_alias_name", "name", "topic", "invite", "invite_3pid"),
+    *("room_version", "creation_content", "initial_state", "preset", "is_direct", "power_level_content_override"),
+    *("user_id", "reason", "membership", "third_party_signed", "room_id", "servers", "event_id", "receipt_type"),
+    *("typing", "timeout", "limit", "since", "filter", "msgtype", "body", "redacts", "m.relates_to", "users"),
+    *("m.fully_read", "m.read", "m.read.private", "thread_id", "medium", "address", "lists", "extensions"),
+)
+
+_RAW_BODIES = (
+    b"",
+    b"\xff\xfe",
+    b"{",
+    b"null",
+    b"[]",
+    b'"text"',
+    b"1e999",
+    b'{"a": 1e999}',
+    b'{"a": NaN}',
+    b'{"a": "\\ud800"}',
+    b'{"\\ud800": 1}',
+    b'{"a": "\xed\xa0\x80"}',
+    b'{"type": "m.login.dummy\\u0000"}',
+    b"[" * 5000,
+    b'{"a":' * 150 + b"1" + b"}" * 150,
+    b'{"a":' * 900 + b"1" + b"}" * 900,
+    b'{"filter":' + b"9" * 5000 + b"}",
+    b"\xef\xbb\xbf{}",
+    b"{}\0",
+)
+
+_SEGMENTS = (
+    "%00",
+    "%FF",
+    "%ED%A0%80",
+    "%",
+    "%zz",
+    "%2F",
+    "..",
+    "@a:b",
+    "%40nobody%3Atest.example",
+    "!x:y",
+    "!" + "a" * 43,
+    "%F0%9F%98%80" * 100,
+    "a" * 5000,
+    "-1",
+    "99999999999999999999",
+    "m.push_rules",
+    "m.room.member",
+    "\u00e9",
+)
+
+_QUERIES = (
+    "limit=x",
+    "limit=-1",
+    "limit=99999999999999999999999",
+    "since=x",
+    "since=%00",
+    "from=x&dir=q",
+    "filter=%7B",
+    "filter=0",
+    "filter=%00",
+    "filter=" + quote('{"room":{"timeline":{"limit":"x"}}}'),
+    "timeout=x",
+    "timeout=-5",
+    "kind=x",
+    "user_id=%00",
+    "user_id=@a:b",
+    "%00=1",
+    "%FF",
+    "a=%ED%A0%80",
+    "&".join(f"a{n}=1" for n in range(1100)),
+    "username=%00",
+    "token=%00",
+    "at=x&membership=x",
+    "via=%00",
+    "full_state=x",
+    "set_presence=x",
+)
+
+
+def _path(route: Route, alice: Api, segment: str | None) -> str:
+    """The route's path; parameters are `segment`, or something sensible."""
+    sensible = {"userId": alice.user_id, "deviceId": alice.device_id, "keyName": "displayname", "type": "m.x"}
+    sensible |= {"kind": "override", "ruleId": ".m.rule.master", "roomId": "!none:test.example", "txnId": "1"}
+    path = route.path
+    while "{" in path:
+        before, _, rest = path.partition("{")
+        name, _, after = rest.partition("}")
+        path = before + (segment if segment is not None else quote(sensible.get(name, "x"), safe="")) + after
+    return path
+
+
+def _routes() -> list[Route]:
+    # One path version is as good as another.
+    routes = [route for route in (*CLIENT_ROUTES, *ADMIN_ROUTES) if "/r0/" not in route.path]
+    return [route for route in routes if not route.path.endswith(("/logout", "/logout/all"))]
+
+
+def _bodies(chance: random.Random) -> Iterator[dict[str, Any]]:
+    for value in _STRANGE:
+        yield dict.fromkeys(_KEYS, value)
+    for _ in range(15):
+        keys = chance.sample(_KEYS, chance.randrange(1, len(_KEYS)))
+        yield {key: chance.choice(_STRANGE) for key in keys}
+
+
+async def _check(alice: Api, route: Route, path: str, **options: Any) -> None:
+    answer = await alice.request(route.method, path, **options)
+    told = (route.method, path[:200], str(options)[:500], answer.status, answer.body)
+    assert answer.status < 500 or answer.status in (502, 503), told
+    if answer.status >= 400 and route.method != "HEAD":
+        assert isinstance(answer.body, dict), told
+        assert "errcode" in answer.body or "flows" in answer.body, told
+
+
+@pytest.mark.parametrize("what", ["fields", "raw bodies", "paths", "queries"])
+async def test_no_input_makes_a_500(alice: Api, what: str) -> None:
+    """Wrong types, NUL characters, lone surrogates, huge numbers, deep nesting, broken encodings: all are refused."""
+    chance = random.Random(0)
+    for route in _routes():
+        if what == "fields" and route.method in ("POST", "PUT", "DELETE"):
+            for body in _bodies(chance):
+                await _check(alice, route, _path(route, alice, None), json=body)
+        elif what == "raw bodies" and route.method in ("POST", "PUT", "DELETE"):
+            for raw in _RAW_BODIES:
+                await _check(alice, route, _path(route, alice, None), body=raw)
+        elif what == "paths" and "{" in route.path:
+            for segment in _SEGMENTS:
+                body = b"{}" if route.method in ("POST", "PUT") else None
+                await _check(alice, route, _path(route, alice, segment), body=body)
+        elif what == "queries":
+            for query in _QUERIES:
+                body = b"{}" if route.method in ("POST", "PUT") else None
+                await _check(alice, route, f"{_path(route, alice, None)}?{query}", body=body)
