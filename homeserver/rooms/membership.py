@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from homeserver.protocol.canonical_json import encode_json
@@ -18,7 +19,7 @@ from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
-from homeserver.rooms.restricted import authorising_user
+from homeserver.rooms.restricted import CannotAuthorise, authorising_user
 from homeserver.rooms.stripped_state import stripped_state, stripped_state_events
 from homeserver.rooms.timeline import NewEvent, Timeline
 from homeserver.storage.events import event_by_id, events_by_nid
@@ -66,8 +67,8 @@ class Membership:
         room = await self.timeline.names.room(room_id)
         async with self.receiver.locks.hold(("join", room_id)):
             if room is not None and await self.is_here(room):
-                authorised_by = await self._authorise(room, user_id)
-                if authorised_by != "":
+                with suppress(CannotAuthorise):
+                    authorised_by = await self._authorise(room, user_id)
                     added = {} if authorised_by is None else {"join_authorised_via_users_server": authorised_by}
                     await self._send_own(room, user_id, "join", (extra or {}) | added)
                     return room
@@ -79,8 +80,7 @@ class Membership:
             return await self.remote_joins.join(room_id, user_id, servers, content)
 
     async def _authorise(self, room: Room, user_id: str) -> str | None:
-        """None if the join needs no one's authorisation, the id of a user of ours who gives it, or "" if only another
-        server can.  # spec: client-server-api/#restricted-rooms"""
+        """See `authorising_user`."""
         async with self.timeline.stream.pool.acquire() as conn:
             head = await self.timeline.head(conn, room)
             return await authorising_user(conn, self.timeline, head, user_id)

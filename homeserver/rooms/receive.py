@@ -9,7 +9,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from homeserver.protocol.auth_rules import auth_event_keys, check_auth, check_auth_events
-from homeserver.protocol.errors import AuthRuleError, InvalidEvent, MatrixError, Unavailable
+from homeserver.protocol.errors import AuthRuleError, BadRequest, Forbidden, InvalidEvent, MatrixError, Unavailable
 from homeserver.protocol.events import Event, JsonObject, StateKey
 from homeserver.remote import Remote
 from homeserver.rooms.append import RoomAppend
@@ -17,6 +17,7 @@ from homeserver.rooms.checked_pdus import CheckedPdu, by_dependency, check_pdu, 
 from homeserver.rooms.keyed_locks import KeyedLocks
 from homeserver.rooms.resolution import resolve_states, state_after
 from homeserver.rooms.timeline import Timeline
+from homeserver.storage.destinations import mark_handed_over
 from homeserver.storage.events import (
     NewEventRow,
     Status,
@@ -59,6 +60,28 @@ class Receiver:
         """The same for one whose format, signatures and hash are known to be good."""
         async with self.locks.hold(room.nid):
             await self._receive(origin, room, checked)
+
+    async def take_in_handed_over(self, origin: str, room: Room, checked: CheckedPdu) -> StoredEvent:
+        """Takes in an event that `origin`, which need not be in the room, asks this server to add to it: a join, leave
+        or knock made of a template from here.
+
+        :raises Forbidden: if the rules refuse it, now or at its place in the room; nothing is kept of it then
+        :raises BadRequest: if it follows events that are not here
+        """
+        event = checked.event
+        async with self.locks.hold(room.nid), self.timeline.locked(room, 1) as append:
+            conn = append.write.conn
+            known = (await events_by_id(conn, [event.event_id], room.nid)).get(event.event_id)
+            if known is not None and known.status is Status.ACCEPTED:
+                return known
+            statuses = await statuses_of(conn, event.auth_events)
+            if await self._missing_prev_events(conn, event) or len(statuses) < len(set(event.auth_events)):
+                raise BadRequest("The event follows events that are not here; ask for a new template")
+            stored = await self._append(append, checked, None)
+            if stored.status is not Status.ACCEPTED:
+                raise Forbidden("The rules of the room do not allow this")
+            await mark_handed_over(conn, stored.nid, origin)
+        return stored
 
     async def _receive(self, origin: str, room: Room, checked: CheckedPdu) -> None:
         pool = self.timeline.stream.pool
@@ -202,15 +225,17 @@ class Receiver:
             if event.state_key_nid is not None and not event.status.rejected
         }
 
-    async def _append(self, append: RoomAppend, checked: CheckedPdu, remote_state: State | None) -> None:
+    async def _append(self, append: RoomAppend, checked: CheckedPdu, remote_state: State | None) -> StoredEvent:
         """Checks 4 to 6, and the event's place."""
         event, conn, head = checked.event, append.write.conn, append.head
+        existing = (await events_by_id(conn, [event.event_id])).get(event.event_id)
+        if existing is not None and existing.room_nid != head.room.nid:
+            raise InvalidEvent(f"{event.event_id} is an event of another room")
         prev = await events_by_id(conn, event.prev_events, head.room.nid)
         prev_known = [stored for stored in prev.values() if not stored.status.outlier]
         follows_head = remote_state is None and {s.nid for s in prev_known} == head.extremities.keys()
         before = head.snapshot_nid if follows_head else await self._snapshot_before(append, prev_known, remote_state)
         status = await self._judge(append, event, before, follows_head)
-        existing = (await events_by_id(conn, [event.event_id])).get(event.event_id)
         stored = await append.add_received(
             event,
             before=before,
@@ -225,6 +250,7 @@ class Receiver:
             if not cited:
                 await self._advance(append, stored, prev_known, follows_head)
             await append.redact_if_asked(stored)
+        return stored
 
     async def _snapshot_before(
         self, append: RoomAppend, prev: Sequence[StoredEvent], remote_state: State | None

@@ -31,7 +31,8 @@ from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, check_pdus, che
 from homeserver.rooms.outside import stripped_state_shown
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.timeline import Timeline
-from homeserver.storage.events import Status, events_by_id, insert_events, outlier_row
+from homeserver.storage.destinations import mark_handed_over
+from homeserver.storage.events import Status, event_by_id, events_by_id, insert_events, outlier_row
 from homeserver.storage.gaps import record_missing
 from homeserver.storage.members import is_any_joined, write_stripped_membership
 from homeserver.storage.names import Room
@@ -88,7 +89,7 @@ class RemoteJoins:
             # Only the authorisation came from there: the join is one more event of a room whose head is known.
             await self.receiver.receive_checked(server, room, checked(event))
         else:
-            await self._enter(room, event, answer)
+            await self._enter(server, room, event, answer)
         return room
 
     async def _is_here(self, room: Room) -> bool:
@@ -112,7 +113,7 @@ class RemoteJoins:
         }
         return complete_template(own, version, self.timeline.server_name, self.timeline.signing_key)
 
-    async def _enter(self, room: Room, join: Event, answer: SendJoin) -> None:
+    async def _enter(self, server: str, room: Room, join: Event, answer: SendJoin) -> None:
         """Takes the room over as the answer to send_join gives it.
 
         # spec: server-server-api/#joining-rooms: the state is checked like any other event
@@ -153,6 +154,7 @@ class RemoteJoins:
                 here = await events_by_id(conn, join.prev_events, room.nid)
                 in_dag = {event_id for event_id, event in here.items() if not event.status.outlier}
                 await record_missing(conn, room.nid, stored.nid, [id for id in join.prev_events if id not in in_dag])
+                await mark_handed_over(conn, stored.nid, server)
 
     async def leave(self, room: Room, user_id: str, server: str, extra: JsonObject) -> None:
         """Declines an invite or takes back a knock, over the server it concerns; here alone if that one is gone."""
@@ -166,7 +168,7 @@ class RemoteJoins:
             except (Unavailable, InvalidEvent, Forbidden) as error:
                 logger.info("%s left %s without telling %s: %s", user_id, room.room_id, server, error)
                 event = None
-        await self._enter_outside(room, user_id, "leave", event, [])
+        await self.enter_outside(room, user_id, "leave", event, [])
 
     async def knock(self, room_id: str, user_id: str, servers: Sequence[str], content: JsonObject) -> Room:
         """Knocks over the first of `servers` that helps.
@@ -183,7 +185,7 @@ class RemoteJoins:
                 shown = await self.remote.send_knock(server, room_id, event.event_id, event.json)
                 room = await self.timeline.names.ensure_room(room_id, version.identifier, self.timeline.clock())
                 stripped = [*stripped_state_shown(shown), stripped_state_event(event)]
-                await self._enter_outside(room, user_id, "knock", event, stripped)
+                await self.enter_outside(room, user_id, "knock", event, stripped)
             except (Unavailable, UnsupportedRoomVersion, InvalidEvent) as error:
                 logger.info("Could not knock on %s over %s: %s", room_id, server, error)
                 failure = error if isinstance(error, MatrixError) else Unavailable(f"{server}: {error}")
@@ -192,7 +194,7 @@ class RemoteJoins:
         assert failure is not None
         raise failure
 
-    async def _enter_outside(
+    async def enter_outside(
         self, room: Room, user_id: str, membership: str, event: Event | None, stripped: list[JsonObject]
     ) -> None:
         """Notes a membership in a room that this server is not in. `event` is None where none could be made."""
@@ -207,6 +209,11 @@ class RemoteJoins:
 
     async def _insert_outlier(self, conn: Connection, room: Room, event: Event) -> int:
         names = self.timeline.names
+        known = await event_by_id(conn, event.event_id)
+        if known is not None:
+            if known.room_nid != room.nid:
+                raise InvalidEvent(f"{event.event_id} is an event of another room")
+            return known.nid
         [nid] = await self.timeline.stream.new_nids(conn, 1)
         row = outlier_row(
             nid,
