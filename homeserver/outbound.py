@@ -30,39 +30,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from homeserver.config.sections import REFUSED_ADDRESSES
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-DENIED_BY_DEFAULT: tuple[str, ...] = (
-    # IANA's special-purpose registries: whatever is not a public unicast address.
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-    "::/128",
-    "::1/128",
-    "64:ff9b:1::/48",
-    "100::/64",
-    "2001::/23",
-    "2001:db8::/32",
-    "3fff::/20",
-    "5f00::/16",
-    "fc00::/7",
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-)
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _IPV4_COMPATIBLE = IPv6Network("::/96")
@@ -119,7 +91,7 @@ class Timeouts:
 class AddressGuard:
     """Which addresses may be connected to: those in an allowed range, and of the others those in no denied range."""
 
-    def __init__(self, deny: Iterable[str | Network] = DENIED_BY_DEFAULT, allow: Iterable[str | Network] = ()) -> None:
+    def __init__(self, deny: Iterable[str | Network] = REFUSED_ADDRESSES, allow: Iterable[str | Network] = ()) -> None:
         """`deny` and `allow` are networks, as objects or in CIDR form.
 
         :raises ValueError: for one that is not
@@ -325,7 +297,7 @@ class OutboundClient:
     def __init__(
         self,
         *,
-        deny: Iterable[str | Network] = DENIED_BY_DEFAULT,
+        deny: Iterable[str | Network] = REFUSED_ADDRESSES,
         allow: Iterable[str | Network] = (),
         ca_file: str | None = None,
         user_agent: str = "Talk pAI",
