@@ -10,7 +10,8 @@ from homeserver.config import Config
 
 
 def server_config(database_url: str, data_dir: Path, **settings: Any) -> Config:
-    """A server on a free port of loopback, with open registration, quick passwords and without rate limits.
+    """A server on a free port of loopback, with open registration, quick passwords and without rate limits. It
+    talks with no other server unless told with whom.
 
     :param settings: keys of the configuration; a section is merged with what stands here, not replaced
     """
@@ -22,6 +23,7 @@ def server_config(database_url: str, data_dir: Path, **settings: Any) -> Config:
         "registration": {"mode": "open"},
         "passwords": {"bcrypt_cost": 4},
         "rate_limits": {"enabled": False},
+        "federation": {"allow_domains": []},
     }
     for key, value in settings.items():
         given = values.get(key)
