@@ -35,7 +35,7 @@ class FederationClient:
 
     def __init__(self, transport: Transport, key_ring: KeyRing, *, origin: str, signing_key: SigningKey) -> None:
         self._transport = transport
-        self._key_ring = key_ring
+        self.key_ring = key_ring
         self._origin = origin
         self._signing_key = signing_key
 
@@ -113,11 +113,11 @@ class FederationClient:
 
     async def check_event(self, event: Event) -> None:
         """See `KeyRing.check_event`."""
-        await self._key_ring.check_event(event)
+        await self.key_ring.check_event(event)
 
     async def check_json(self, obj: JsonObject, server_name: str, valid_at_ms: int) -> None:
         """See `KeyRing.check_json`."""
-        await self._key_ring.check_json(obj, server_name, valid_at_ms)
+        await self.key_ring.check_json(obj, server_name, valid_at_ms)
 
     async def send_transaction(
         self, destination: str, txn_id: str, transaction: JsonObject, *, timeout: float | None = None

@@ -149,6 +149,11 @@ class KeyRing:
             for key_id, key in keys.items():
                 check_event_signature(event, server_name, key_id, key)
 
+    async def refresh(self, server_name: str) -> None:
+        """Asks that server for its keys and stores them, unless it was asked a moment ago. Failures are remembered."""
+        if server_name != self._own_name and is_server_name(server_name):
+            await self._direct.get(server_name, lambda previous: self._ask_server(server_name, previous))
+
     async def _keys(self, server_name: str, key_ids: Sequence[str], valid_at_ms: int) -> dict[str, VerifyKey]:
         """At least one of those keys of that server. Others are asked only if none is at hand that was valid then."""
         if server_name == self._own_name:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequ
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from aiohttp import web
@@ -26,6 +26,11 @@ from federation.client import FederationClient
 from federation.discovery import Discovery
 from federation.key_ring import KeyRing
 from federation.keys import KeyStore
+from federation.outbound_edus import OutboundEdus
+from federation.outbox import Outbox
+from federation.peers import Federation
+from federation.routes import federation_routes
+from federation.transactions import Transactions
 from federation.transport import Transport
 from homeserver import metrics
 from homeserver.accounts.device_activity import DeviceActivity
@@ -44,6 +49,7 @@ from homeserver.protocol.identifiers import domain_of, localpart_of
 from homeserver.protocol.signing import SigningKey, parse_verify_key
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.membership import Membership
+from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.timeline import Timeline
@@ -69,6 +75,7 @@ class Server:
 
     config: Config
     services: Services
+    federation: Federation
     http: HttpServer
     database_url: str
     addresses: tuple[str, ...]
@@ -162,9 +169,10 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(activity.run))
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
         await _make_senders(pool, appservices)
+        federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
-        addresses = await stack.enter_async_context(_listening(http, config.listeners))
-        yield Server(config, services, http, url, addresses, failed)
+        addresses = await stack.enter_async_context(_listening(http, config.listeners, federation))
+        yield Server(config, services, federation, http, url, addresses, failed)
 
 
 @asynccontextmanager
@@ -190,6 +198,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receiver=receiver,
             membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
             typing=TypingUsers(changes),
+            receipts=Receipts(stream, names),
             remote=remote,
         )
 
@@ -226,6 +235,24 @@ async def _remote(config: Config, signing_key: SigningKey, pool: Pool) -> AsyncI
         yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
     finally:
         await outbound.close()
+
+
+@asynccontextmanager
+async def _federation(services: Services) -> AsyncIterator[Federation]:
+    """What answers other servers, and the senders of what they must know."""
+    remote = services.remote
+    assert isinstance(remote, FederationClient)
+    outbox = Outbox(services.stream, remote, server_name=services.server_name)
+    transactions = Transactions()
+    edus = OutboundEdus(services, outbox)
+    async with AsyncExitStack() as stack:
+        if services.config.federation.enabled:
+            services.changes.add_listener(outbox.wake)
+            edus.listen()
+            await stack.enter_async_context(_background(outbox.run))
+        stack.push_async_callback(edus.close)
+        stack.push_async_callback(transactions.close)
+        yield Federation(services, remote.key_ring, outbox, transactions)
 
 
 def _http_server(services: Services, appservices: Appservices, activity: DeviceActivity) -> HttpServer:
@@ -354,13 +381,15 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def _listening(http: HttpServer, listeners: Sequence[ListenerConfig]) -> AsyncIterator[tuple[str, ...]]:
+async def _listening(
+    http: HttpServer, listeners: Sequence[ListenerConfig], federation: Federation
+) -> AsyncIterator[tuple[str, ...]]:
     """Serves on all listeners meanwhile; gives their addresses."""
     runners: list[web.ServerRunner] = []
     try:
         addresses = []
         for listener in listeners:
-            server = http.listener(_served_routes(listener.serves), listener.trusted_proxies)
+            server = http.listener(_served_routes(listener.serves, federation), listener.trusted_proxies)
             runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
             runners.append(runner)
             await runner.setup()
@@ -388,8 +417,9 @@ async def _bind(runner: web.ServerRunner, listener: ListenerConfig) -> str:
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _served_routes(serves: Collection[str]) -> list[Route]:
+def _served_routes(serves: Collection[str], federation: Federation) -> list[Route]:
     parts = {
+        "federation": federation_routes(federation),
         "client": CLIENT_ROUTES,
         "admin": ADMIN_ROUTES,
         "metrics": [Route("GET", "/metrics", get_metrics, Auth.NONE)],
@@ -400,7 +430,7 @@ def _served_routes(serves: Collection[str]) -> list[Route]:
 
 def all_routes() -> list[tuple[str, str]]:
     """Method and path of everything that a listener which serves all parts answers."""
-    routes = _served_routes(("client", "federation", "admin", "metrics"))
+    routes = _served_routes(("client", "federation", "admin", "metrics"), cast(Federation, None))
     return sorted({(route.method, route.path) for route in routes}, key=lambda one: (one[1], one[0]))
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from homeserver.protocol.signing import SigningKey
     from homeserver.remote import Remote
     from homeserver.rooms.membership import Membership
+    from homeserver.rooms.receipts import Receipts
     from homeserver.rooms.receive import Receiver
     from homeserver.rooms.timeline import Timeline
     from homeserver.rooms.typing_users import TypingUsers
@@ -31,6 +32,7 @@ class Services:
     receiver: Receiver
     membership: Membership
     typing: TypingUsers
+    receipts: Receipts
     remote: Remote
 
     @property

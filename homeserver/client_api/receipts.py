@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from homeserver.client_api.room_access import joined_room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
@@ -14,22 +13,11 @@ from homeserver.http.bodies import string
 from homeserver.protocol.errors import InvalidParam
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import is_event_id
-from homeserver.rooms.receipts import FULLY_READ, MAIN_THREAD, READ, READ_PRIVATE, Receipt, Receipts
+from homeserver.rooms.receipts import FULLY_READ, MAIN_THREAD, READ, READ_PRIVATE, Receipt
 from homeserver.storage.names import Room
 
 if TYPE_CHECKING:
     from homeserver.services import Services
-    from homeserver.storage.stream import Stream
-
-_receipts: WeakKeyDictionary[Stream, Receipts] = WeakKeyDictionary()
-
-
-def receipts_of(services: Services) -> Receipts:
-    """The receipts of this server."""
-    known = _receipts.get(services.stream)
-    if known is None:
-        known = _receipts[services.stream] = Receipts(services.stream, services.timeline.names)
-    return known
 
 
 async def post_receipt(services: Services, request: ApiRequest) -> JsonObject:
@@ -57,7 +45,7 @@ async def post_read_markers(services: Services, request: ApiRequest) -> JsonObje
 async def _set(
     services: Services, request: ApiRequest, room: Room, kind: str, event_id: str, thread_id: str | None
 ) -> None:
-    requester, receipts = request.requester, receipts_of(services)
+    requester, receipts = request.requester, services.receipts
     if not is_event_id(event_id):
         raise InvalidParam(f"{event_id!r} is not an event id")
     if kind == FULLY_READ:

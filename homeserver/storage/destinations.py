@@ -44,9 +44,9 @@ class Backoff:
 
 # What goes out: events made here, at the position that is their number; and those that others handed over.
 _OUTGOING = (
-    f"SELECT {COLUMNS}, h.server AS handed_over FROM {FROM} JOIN users u ON u.user_nid = e.sender_nid "
+    f"SELECT {COLUMNS}, h.server AS handed_over FROM {FROM} JOIN users u ON u.user_nid = e.sender_nid "  # noqa: S608
     "LEFT JOIN handed_over_events h ON h.event_nid = e.event_nid "
-    f"WHERE e.live AND e.ord >> {ORD_SHIFT} = e.event_nid AND (u.server = $1 OR h.server IS NOT NULL) "  # noqa: S608
+    f"WHERE e.live AND e.ord >> {ORD_SHIFT} = e.event_nid AND (u.server = $1 OR h.server IS NOT NULL) "
 )
 
 

@@ -1,0 +1,102 @@
+"""What other servers tell that is not part of any room's history: who types, who has read what.
+
+What is malformed or none of that server's business is dropped: nobody waits for an answer to it.
+# spec: server-server-api/#edus
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+from federation.peers import Federation
+from federation.server_acls import check_acl
+from homeserver.protocol.errors import Forbidden
+from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import domain_of, is_event_id, is_user_id
+from homeserver.rooms.receipts import READ, Receipt
+from homeserver.storage.members import membership_in
+from homeserver.storage.names import Room
+
+logger = logging.getLogger(__name__)
+
+_MOST_RECEIPTS = 200  # in one EDU
+_LONGEST_THREAD_ID = 255
+
+
+async def take_in_edu(federation: Federation, origin: str, edu: object) -> None:
+    """Takes in one EDU. Never raises for what another server sent."""
+    edu_type, content = (edu.get("edu_type"), edu.get("content")) if isinstance(edu, dict) else (None, None)
+    handler = _HANDLERS.get(edu_type) if isinstance(edu_type, str) else None
+    if handler is None or not isinstance(content, dict):
+        return
+    try:
+        await handler(federation, origin, content)
+    except Exception:  # one bad EDU must not block those that come with it; this one is a bug to be found
+        logger.exception("Failed at a %s of %s", edu_type, origin)
+
+
+async def _typing(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#typing-notifications"""
+    user_id, typing = content.get("user_id"), content.get("typing")
+    room = await _room_of_user(federation, origin, content.get("room_id"), user_id)
+    if room is not None and isinstance(user_id, str) and isinstance(typing, bool):
+        federation.services.typing.set_remote(room.nid, user_id, typing=typing)
+
+
+async def _receipt(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#receipts"""
+    taken = 0
+    for room_id, by_type in content.items():
+        readers = by_type.get(READ) if isinstance(by_type, dict) else None
+        for user_id, receipt in readers.items() if isinstance(readers, dict) else ():
+            taken += 1
+            if taken > _MOST_RECEIPTS:
+                return
+            room = await _room_of_user(federation, origin, room_id, user_id)
+            if room is not None:
+                for one in _receipts(room, user_id, receipt):
+                    await federation.services.receipts.set_remote(one)
+
+
+def _receipts(room: Room, user_id: str, receipt: object) -> Iterator[Receipt]:
+    event_ids, data = (receipt.get("event_ids"), receipt.get("data")) if isinstance(receipt, dict) else (None, None)
+    if not isinstance(event_ids, list) or not isinstance(data, dict):
+        return
+    ts, thread_id = data.get("ts"), data.get("thread_id")
+    if type(ts) is not int or not 0 <= ts < 2**53:
+        ts = int(time.time() * 1000)
+    if thread_id is not None and (
+        not isinstance(thread_id, str) or "\0" in thread_id or not 0 < len(thread_id) <= _LONGEST_THREAD_ID
+    ):
+        return
+    # The specification has one id in this list.
+    for event_id in event_ids[:1]:
+        if is_event_id(event_id) and "\0" not in event_id:
+            yield Receipt(room, READ, user_id, event_id, thread_id, ts)
+
+
+async def _room_of_user(federation: Federation, origin: str, room_id: object, user_id: object) -> Room | None:
+    """The room, if the user is one of that server's and joined to it, and the room lets that server take part."""
+    if not isinstance(room_id, str) or "\0" in room_id or not is_user_id(user_id) or domain_of(user_id) != origin:
+        return None
+    names = federation.services.timeline.names
+    room = await names.room(room_id)
+    if room is None:
+        return None
+    async with federation.services.pool.acquire() as conn:
+        membership = await membership_in(conn, room.nid, await names.user_nid(user_id))
+    if membership is None or membership.membership != "join":
+        return None
+    try:
+        await check_acl(federation, room, origin)
+    except Forbidden:
+        return None
+    return room
+
+
+_HANDLERS: dict[str, Callable[[Federation, str, JsonObject], Awaitable[None]]] = {
+    "m.typing": _typing,
+    "m.receipt": _receipt,
+}

@@ -1,0 +1,53 @@
+"""The whole server-server API as one table."""
+
+from __future__ import annotations
+
+from federation import backfill, events, invites, joins, knocks, leaves, queries, state, transactions
+from federation.authentication import signed
+from federation.keys import get_server_keys, notary_handlers
+from federation.peers import Federation, PeerHandler
+from federation.version import get_version
+from homeserver.http import Auth, Route
+
+_V1 = "/_matrix/federation/v1"
+_V2 = "/_matrix/federation/v2"
+_KEYS = "/_matrix/key/v2"
+
+# Requests that another server signs.
+SIGNED: list[tuple[str, str, PeerHandler]] = [
+    ("PUT", f"{_V1}/send/{{txnId}}", transactions.put_send),
+    ("GET", f"{_V1}/make_join/{{roomId}}/{{userId}}", joins.get_make_join),
+    ("PUT", f"{_V1}/send_join/{{roomId}}/{{eventId}}", joins.put_send_join_v1),
+    ("PUT", f"{_V2}/send_join/{{roomId}}/{{eventId}}", joins.put_send_join),
+    ("GET", f"{_V1}/make_leave/{{roomId}}/{{userId}}", leaves.get_make_leave),
+    ("PUT", f"{_V1}/send_leave/{{roomId}}/{{eventId}}", leaves.put_send_leave_v1),
+    ("PUT", f"{_V2}/send_leave/{{roomId}}/{{eventId}}", leaves.put_send_leave),
+    ("GET", f"{_V1}/make_knock/{{roomId}}/{{userId}}", knocks.get_make_knock),
+    ("PUT", f"{_V1}/send_knock/{{roomId}}/{{eventId}}", knocks.put_send_knock),
+    ("PUT", f"{_V1}/invite/{{roomId}}/{{eventId}}", invites.put_invite_v1),
+    ("PUT", f"{_V2}/invite/{{roomId}}/{{eventId}}", invites.put_invite),
+    ("GET", f"{_V1}/event/{{eventId}}", events.get_event),
+    ("GET", f"{_V1}/state/{{roomId}}", state.get_state),
+    ("GET", f"{_V1}/state_ids/{{roomId}}", state.get_state_ids),
+    ("GET", f"{_V1}/event_auth/{{roomId}}/{{eventId}}", state.get_event_auth),
+    ("GET", f"{_V1}/backfill/{{roomId}}", backfill.get_backfill),
+    ("POST", f"{_V1}/get_missing_events/{{roomId}}", backfill.post_missing_events),
+    ("GET", f"{_V1}/query/profile", queries.get_profile),
+    ("GET", f"{_V1}/query/directory", queries.get_directory),
+]
+
+
+def federation_routes(federation: Federation) -> list[Route]:
+    """The routes that other servers call."""
+    get_query, post_query = notary_handlers(federation)
+    return [
+        Route("GET", f"{_V1}/version", get_version, Auth.NONE),
+        Route("GET", f"{_KEYS}/server", get_server_keys, Auth.NONE),
+        # spec: server-server-api/#get_matrixkeyv2server: of old with a key id, which says nothing
+        Route("GET", f"{_KEYS}/server/{{keyId}}", get_server_keys, Auth.NONE),
+        Route("GET", f"{_KEYS}/query/{{serverName}}", get_query, Auth.NONE),
+        # Of old with a key id behind the server's name.
+        Route("GET", f"{_KEYS}/query/{{serverName}}/{{keyId}}", get_query, Auth.NONE),
+        Route("POST", f"{_KEYS}/query", post_query, Auth.NONE),
+        *(Route(method, path, signed(federation, handler), Auth.NONE) for method, path, handler in SIGNED),
+    ]
