@@ -28,7 +28,7 @@ class Authenticator:
     ) -> None:
         self._pool = pool
         self._appservices = appservices
-        self._activity = activity
+        self.activity = activity
         self._query_access_tokens = query_access_tokens
 
     async def authenticate(self, request: ApiRequest, auth: Auth) -> Requester | None:
@@ -79,7 +79,7 @@ class Authenticator:
             raise Unauthorized("The access token is not known")
         if row.expires_ts is not None and row.expires_ts <= now_ms:
             raise Unauthorized("The access token has expired", soft_logout=True)
-        self._activity.seen(row.user_nid, row.device_id, row.last_seen_ts, now_ms, request.client_address)
+        self.activity.seen(row.user_nid, row.device_id, row.last_seen_ts, now_ms, request.client_address)
         return Requester(
             user_id=row.user_id,
             user_nid=row.user_nid,
