@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nio import AsyncClient, AsyncClientConfig, JoinResponse, LoginResponse, RoomMessagesResponse, SyncResponse
+from nio import (
+    AsyncClient,
+    AsyncClientConfig,
+    JoinResponse,
+    LoginResponse,
+    RoomMessagesResponse,
+    SyncError,
+    SyncResponse,
+)
 
 from tests.support.client import PASSWORD
 
@@ -32,8 +40,10 @@ class NioClient:
         self.nio = client
         self.events = events if events is not None else {}
         self._since: str | None = client.loaded_sync_token or None
-        self._changed = asyncio.Condition()
+        self._synced = asyncio.Event()
         client.add_response_callback(self._take)
+        # Full state, at first: it keeps its sync token over a restart, but no rooms.
+        self.syncing = asyncio.create_task(client.sync_forever(timeout=_POLL_MILLISECONDS, full_state=True))
 
     def messages(self, room_id: str) -> list[tuple[str, str]]:
         """Sender and text of the messages of a room, in order."""
@@ -58,12 +68,21 @@ class NioClient:
         await self.until(lambda: room_id in self.nio.rooms, "to know a room of its own")
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-        """Returns once `condition` holds after some sync. Raises TimeoutError, naming `what`, if it does not."""
-        try:
-            async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait_for(condition)
-        except TimeoutError:
-            raise TimeoutError(f"matrix-nio: {what}: not within {seconds:g} s") from None
+        """Returns once `condition` holds after some sync. Raises TimeoutError, naming `what`, if it does not.
+
+        Raises whatever has ended the syncing.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not condition():
+            left = deadline - asyncio.get_running_loop().time()
+            synced = asyncio.create_task(self._synced.wait())
+            await asyncio.wait({synced, self.syncing}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            synced.cancel()
+            self._synced.clear()
+            if self.syncing.done():
+                self.syncing.result()
+            if left <= 0:
+                raise TimeoutError(f"matrix-nio: {what}: not within {seconds:g} s")
 
     async def sees(self, room_id: str, *texts: str, seconds: float = 30.0) -> None:
         """Returns once these texts are among the messages of the room."""
@@ -74,6 +93,8 @@ class NioClient:
         await self.until(all_there, f"to see {texts[-1]!r}", seconds)
 
     async def _take(self, response: object) -> None:
+        # An answer that does not have the form that the library expects is an error too.
+        assert not isinstance(response, SyncError), response
         if not isinstance(response, SyncResponse):
             return
         for room_id, joined in response.rooms.join.items():
@@ -84,8 +105,7 @@ class NioClient:
                 known += [event for event in missed if event["event_id"] not in seen]
             known += [event.source for event in joined.timeline.events]
         self._since = response.next_batch
-        async with self._changed:
-            self._changed.notify_all()
+        self._synced.set()
 
     async def _backwards(self, room_id: str, start: str) -> list[dict[str, Any]]:
         """What lies between the end of the last sync, or the beginning of the room, and `start`, the oldest first."""
@@ -122,12 +142,10 @@ async def restarted(url: str, login: Login, store: Path, before: NioClient) -> A
 
 @asynccontextmanager
 async def _syncing(client: NioClient) -> AsyncIterator[NioClient]:
-    # Full state, at first: it keeps its sync token over a restart, but no rooms.
-    task = asyncio.create_task(client.nio.sync_forever(timeout=_POLL_MILLISECONDS, full_state=True))
     try:
         yield client
-        assert not task.done(), task.exception()
+        assert not client.syncing.done(), client.syncing
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        client.syncing.cancel()
+        await asyncio.gather(client.syncing, return_exceptions=True)
         await client.nio.close()

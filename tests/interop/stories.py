@@ -16,7 +16,7 @@ from tests.support.client import Client, eventually
 from tests.support.processes import Homeserver
 
 Tell: TypeAlias = Callable[[str], None]
-_rooms = itertools.count(1)
+_rooms, _sayings = itertools.count(1), itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ async def decline_an_invite(cast: Cast) -> None:
 async def talk(cast: Cast, room_id: str, count: int = 2) -> None:
     """Each sends messages, and the other sees every one, once and in order."""
     for speaker, listener in cast.pairs:
-        texts = [f"{speaker.name} says {number}" for number in range(1, count + 1)]
+        texts = [f"{speaker.name} says {next(_sayings)}" for _ in range(count)]
         for text in texts:
             await speaker.client.send(room_id, text)
             cast.tell(f"{speaker.name}: {text}")
         await listener.client.sees(room_id, *texts)
         seen = [body for body in listener.client.room(room_id).bodies() if body in texts]
         assert seen == texts, f"{listener.name} saw {seen}"
-        cast.tell(f"{listener.name} sees {'both' if count == 2 else f'all {count}'}")
+        cast.tell(f"{listener.name} sees {'it' if count == 1 else f'all {count}, once and in order'}")
 
 
 async def edit(cast: Cast, room_id: str) -> None:
