@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from federation import backfill, events, invites, joins, knocks, leaves, queries, state, transactions
+from federation import backfill, events, invites, joins, knocks, leaves, public_rooms, queries, state, transactions
 from federation.authentication import signed
 from federation.keys import get_server_keys, notary_handlers
 from federation.peers import Federation, PeerHandler
@@ -34,6 +34,8 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
     ("POST", f"{_V1}/get_missing_events/{{roomId}}", backfill.post_missing_events),
     ("GET", f"{_V1}/query/profile", queries.get_profile),
     ("GET", f"{_V1}/query/directory", queries.get_directory),
+    ("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
+    ("POST", f"{_V1}/publicRooms", public_rooms.post_public_rooms),
 ]
 
 

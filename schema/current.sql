@@ -105,10 +105,34 @@ CREATE TABLE public.filters (
     "json" bytea NOT NULL
 );
 
+CREATE TABLE public.handed_over_events (
+    event_nid bigint NOT NULL,
+    server text NOT NULL
+);
+
+CREATE TABLE public.hierarchy_pages (
+    token text NOT NULL,
+    user_nid bigint NOT NULL,
+    request text NOT NULL,
+    walk bytea NOT NULL,
+    created_ts bigint NOT NULL
+);
+
 CREATE TABLE public.missing_prev_events (
     room_nid bigint NOT NULL,
     prev_event_id text NOT NULL,
     event_nid bigint NOT NULL
+);
+
+CREATE TABLE public.network_rooms (
+    instance_id text NOT NULL,
+    room_nid bigint NOT NULL
+);
+
+CREATE TABLE public.notified_threads (
+    room_nid bigint NOT NULL,
+    thread_id text NOT NULL,
+    last_ord bigint NOT NULL
 );
 
 CREATE SEQUENCE public.positions
@@ -117,6 +141,33 @@ CREATE SEQUENCE public.positions
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+
+CREATE TABLE public.profile_fields (
+    user_nid bigint NOT NULL,
+    name text NOT NULL,
+    value bytea NOT NULL
+);
+
+CREATE TABLE public.push_rules (
+    user_nid bigint NOT NULL,
+    rules bytea NOT NULL,
+    pos bigint NOT NULL
+);
+
+CREATE TABLE public.quiet_spans (
+    user_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    from_ord bigint NOT NULL,
+    to_ord bigint DEFAULT '9223372036854775807'::bigint NOT NULL
+);
+
+CREATE TABLE public.read_marks (
+    user_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    thread_id text NOT NULL,
+    ord bigint NOT NULL
+)
+WITH (fillfactor='80');
 
 CREATE TABLE public.receipts (
     room_nid bigint NOT NULL,
@@ -149,6 +200,27 @@ CREATE TABLE public.registration_tokens (
     expires_ts bigint
 );
 
+CREATE TABLE public.reports (
+    report_id bigint NOT NULL,
+    kind text NOT NULL,
+    reporter_nid bigint NOT NULL,
+    room_id text,
+    event_id text,
+    user_id text,
+    reason text,
+    score integer,
+    created_ts bigint NOT NULL
+);
+
+ALTER TABLE public.reports ALTER COLUMN report_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.reports_report_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE public.room_aliases (
     alias text NOT NULL,
     room_nid bigint NOT NULL,
@@ -166,12 +238,46 @@ CREATE TABLE public.room_members (
     forgotten boolean DEFAULT false NOT NULL
 );
 
+CREATE TABLE public.room_notifications (
+    room_nid bigint NOT NULL,
+    ord bigint NOT NULL,
+    event_nid bigint NOT NULL,
+    thread_id text NOT NULL,
+    notify boolean NOT NULL,
+    highlight boolean NOT NULL,
+    unread boolean NOT NULL,
+    withdrawn boolean DEFAULT false NOT NULL,
+    notifies bigint NOT NULL,
+    highlights bigint NOT NULL,
+    unreads bigint NOT NULL,
+    thread_notifies bigint NOT NULL,
+    thread_highlights bigint NOT NULL,
+    thread_unreads bigint NOT NULL
+);
+
 CREATE TABLE public.room_state (
     room_nid bigint NOT NULL,
     state_key_nid bigint NOT NULL,
     event_nid bigint NOT NULL,
     from_pos bigint NOT NULL,
     to_pos bigint DEFAULT '9223372036854775807'::bigint NOT NULL
+);
+
+CREATE TABLE public.room_summaries (
+    room_nid bigint NOT NULL,
+    joined_members bigint DEFAULT 0 NOT NULL,
+    published boolean DEFAULT false NOT NULL,
+    name text,
+    topic text,
+    canonical_alias text,
+    avatar_url text,
+    join_rule text DEFAULT 'invite'::text NOT NULL,
+    world_readable boolean DEFAULT false NOT NULL,
+    guest_can_join boolean DEFAULT false NOT NULL,
+    room_type text,
+    encryption text,
+    allowed_room_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    search text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE public.rooms (
@@ -182,7 +288,6 @@ CREATE TABLE public.rooms (
     extremities bigint[] DEFAULT '{}'::bigint[] NOT NULL,
     depth bigint DEFAULT 0 NOT NULL,
     snapshot_nid bigint,
-    published boolean DEFAULT false NOT NULL,
     created_ts bigint NOT NULL
 )
 WITH (fillfactor='50');
@@ -251,6 +356,19 @@ CREATE TABLE public.uia_sessions (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.user_notifications (
+    user_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    ord bigint NOT NULL,
+    event_nid bigint NOT NULL,
+    thread_id text NOT NULL,
+    notify boolean NOT NULL,
+    highlight boolean NOT NULL,
+    notify_diff smallint NOT NULL,
+    highlight_diff smallint NOT NULL,
+    unread_diff smallint NOT NULL
+);
+
 CREATE TABLE public.users (
     user_nid bigint NOT NULL,
     user_id text NOT NULL,
@@ -299,8 +417,32 @@ ALTER TABLE ONLY public.events
 ALTER TABLE ONLY public.filters
     ADD CONSTRAINT filters_pkey PRIMARY KEY (user_nid, filter_id);
 
+ALTER TABLE ONLY public.handed_over_events
+    ADD CONSTRAINT handed_over_events_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.hierarchy_pages
+    ADD CONSTRAINT hierarchy_pages_pkey PRIMARY KEY (token);
+
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_pkey PRIMARY KEY (room_nid, prev_event_id, event_nid);
+
+ALTER TABLE ONLY public.network_rooms
+    ADD CONSTRAINT network_rooms_pkey PRIMARY KEY (instance_id, room_nid);
+
+ALTER TABLE ONLY public.notified_threads
+    ADD CONSTRAINT notified_threads_pkey PRIMARY KEY (room_nid, thread_id);
+
+ALTER TABLE ONLY public.profile_fields
+    ADD CONSTRAINT profile_fields_pkey PRIMARY KEY (user_nid, name);
+
+ALTER TABLE ONLY public.push_rules
+    ADD CONSTRAINT push_rules_pkey PRIMARY KEY (user_nid);
+
+ALTER TABLE ONLY public.quiet_spans
+    ADD CONSTRAINT quiet_spans_pkey PRIMARY KEY (user_nid, room_nid, from_ord);
+
+ALTER TABLE ONLY public.read_marks
+    ADD CONSTRAINT read_marks_pkey PRIMARY KEY (user_nid, room_nid, thread_id);
 
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_pkey PRIMARY KEY (room_nid, receipt_type, user_nid, thread_id);
@@ -314,14 +456,23 @@ ALTER TABLE ONLY public.redactions
 ALTER TABLE ONLY public.registration_tokens
     ADD CONSTRAINT registration_tokens_pkey PRIMARY KEY (token);
 
+ALTER TABLE ONLY public.reports
+    ADD CONSTRAINT reports_pkey PRIMARY KEY (report_id);
+
 ALTER TABLE ONLY public.room_aliases
     ADD CONSTRAINT room_aliases_pkey PRIMARY KEY (alias);
 
 ALTER TABLE ONLY public.room_members
     ADD CONSTRAINT room_members_pkey PRIMARY KEY (room_nid, user_nid);
 
+ALTER TABLE ONLY public.room_notifications
+    ADD CONSTRAINT room_notifications_pkey PRIMARY KEY (room_nid, ord);
+
 ALTER TABLE ONLY public.room_state
     ADD CONSTRAINT room_state_pkey PRIMARY KEY (room_nid, state_key_nid, from_pos);
+
+ALTER TABLE ONLY public.room_summaries
+    ADD CONSTRAINT room_summaries_pkey PRIMARY KEY (room_nid);
 
 ALTER TABLE ONLY public.rooms
     ADD CONSTRAINT rooms_pkey PRIMARY KEY (room_nid);
@@ -350,6 +501,9 @@ ALTER TABLE ONLY public.stream_readers
 ALTER TABLE ONLY public.uia_sessions
     ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
 
+ALTER TABLE ONLY public.user_notifications
+    ADD CONSTRAINT user_notifications_pkey PRIMARY KEY (user_nid, room_nid, ord);
+
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (user_nid);
 
@@ -357,6 +511,8 @@ ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
 
 CREATE INDEX access_tokens_device ON public.access_tokens USING btree (user_nid, device_id);
+
+CREATE INDEX account_data_ignored_users ON public.account_data USING btree (pos) WHERE (type = 'm.ignored_user_list'::text);
 
 CREATE INDEX account_data_stream ON public.account_data USING btree (user_nid, pos);
 
@@ -366,7 +522,19 @@ CREATE INDEX event_transactions_event ON public.event_transactions USING btree (
 
 CREATE INDEX events_depth ON public.events USING btree (room_nid, depth);
 
+CREATE INDEX events_time ON public.events USING btree (room_nid, origin_server_ts) WHERE (ord IS NOT NULL);
+
 CREATE INDEX events_timeline ON public.events USING btree (room_nid, ord) WHERE (ord IS NOT NULL);
+
+CREATE INDEX hierarchy_pages_age ON public.hierarchy_pages USING btree (created_ts);
+
+CREATE INDEX hierarchy_pages_user ON public.hierarchy_pages USING btree (user_nid, created_ts);
+
+CREATE INDEX network_rooms_room ON public.network_rooms USING btree (room_nid);
+
+CREATE INDEX notified_threads_last ON public.notified_threads USING btree (room_nid, last_ord);
+
+CREATE INDEX push_rules_stream ON public.push_rules USING btree (pos);
 
 CREATE INDEX receipts_stream ON public.receipts USING btree (room_nid, pos);
 
@@ -376,11 +544,25 @@ CREATE INDEX room_aliases_room ON public.room_aliases USING btree (room_nid);
 
 CREATE INDEX room_members_user ON public.room_members USING btree (user_nid, membership);
 
+CREATE INDEX room_notifications_highlights ON public.room_notifications USING btree (room_nid, ord) WHERE (highlight AND (NOT withdrawn));
+
+CREATE INDEX room_notifications_stream ON public.room_notifications USING btree (ord) WHERE notify;
+
+CREATE INDEX room_notifications_thread ON public.room_notifications USING btree (room_nid, thread_id, ord);
+
+CREATE INDEX room_notifications_withdrawn ON public.room_notifications USING btree (room_nid, ord) WHERE withdrawn;
+
 CREATE UNIQUE INDEX room_state_current ON public.room_state USING btree (room_nid, state_key_nid) INCLUDE (event_nid) WHERE (to_pos = '9223372036854775807'::bigint);
 
 CREATE INDEX room_state_from ON public.room_state USING btree (room_nid, from_pos);
 
 CREATE INDEX room_state_to ON public.room_state USING btree (room_nid, to_pos) WHERE (to_pos < '9223372036854775807'::bigint);
+
+CREATE INDEX room_summaries_directory ON public.room_summaries USING btree (joined_members, room_nid) WHERE published;
+
+CREATE INDEX user_notifications_event ON public.user_notifications USING btree (room_nid, ord);
+
+CREATE INDEX user_notifications_stream ON public.user_notifications USING btree (ord) WHERE notify;
 
 ALTER TABLE ONLY public.access_tokens
     ADD CONSTRAINT access_tokens_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
@@ -415,8 +597,35 @@ ALTER TABLE ONLY public.events
 ALTER TABLE ONLY public.filters
     ADD CONSTRAINT filters_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.hierarchy_pages
+    ADD CONSTRAINT hierarchy_pages_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.network_rooms
+    ADD CONSTRAINT network_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.notified_threads
+    ADD CONSTRAINT notified_threads_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.profile_fields
+    ADD CONSTRAINT profile_fields_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid);
+
+ALTER TABLE ONLY public.push_rules
+    ADD CONSTRAINT push_rules_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.quiet_spans
+    ADD CONSTRAINT quiet_spans_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.quiet_spans
+    ADD CONSTRAINT quiet_spans_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.read_marks
+    ADD CONSTRAINT read_marks_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.read_marks
+    ADD CONSTRAINT read_marks_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
@@ -426,6 +635,9 @@ ALTER TABLE ONLY public.receipts
 
 ALTER TABLE ONLY public.redactions
     ADD CONSTRAINT redactions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.reports
+    ADD CONSTRAINT reports_reporter_nid_fkey FOREIGN KEY (reporter_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.room_aliases
     ADD CONSTRAINT room_aliases_creator_nid_fkey FOREIGN KEY (creator_nid) REFERENCES public.users(user_nid);
@@ -439,11 +651,23 @@ ALTER TABLE ONLY public.room_members
 ALTER TABLE ONLY public.room_members
     ADD CONSTRAINT room_members_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.room_notifications
+    ADD CONSTRAINT room_notifications_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
 ALTER TABLE ONLY public.room_state
     ADD CONSTRAINT room_state_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
 ALTER TABLE ONLY public.room_state
     ADD CONSTRAINT room_state_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
 
+ALTER TABLE ONLY public.room_summaries
+    ADD CONSTRAINT room_summaries_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
 ALTER TABLE ONLY public.state_snapshots
     ADD CONSTRAINT state_snapshots_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.user_notifications
+    ADD CONSTRAINT user_notifications_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.user_notifications
+    ADD CONSTRAINT user_notifications_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);

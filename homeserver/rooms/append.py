@@ -15,6 +15,7 @@ from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import EventIdFormat
 from homeserver.rooms.head import RoomHead, StateEntry
+from homeserver.rooms.summary import SHOWN_KEYS, shown
 from homeserver.storage import members as member_rows
 from homeserver.storage.events import (
     ORD_SHIFT,
@@ -29,6 +30,7 @@ from homeserver.storage.names import Names, Room
 from homeserver.storage.redactions import mark_redacted, redactions_of
 from homeserver.storage.room_heads import lock_room, write_head
 from homeserver.storage.room_state import StateChange, write_state_changes
+from homeserver.storage.room_summaries import add_joined, write_shown
 from homeserver.storage.state_snapshots import StateSnapshots
 from homeserver.storage.stream import Stream, Write
 from homeserver.storage.transactions import ClientTransaction, insert_transactions
@@ -56,6 +58,7 @@ class RoomAppend:
     stream: Stream
     positions: list[int]
     rows: Rows = field(default_factory=Rows)
+    shows_other: bool = False  # something that the room shows of itself has changed since the last flush
 
     @classmethod
     async def locked(
@@ -186,6 +189,7 @@ class RoomAppend:
         for key, entry in entries.items():
             self.rows.state.append(StateChange(key_nids[key], entry.nid if entry else 0, pos))
             self.head.set_state(key, entry)
+        self.shows_other |= not SHOWN_KEYS.isdisjoint(entries)
         member_ids = [key[1] for key in entries if key[0] == "m.room.member"]
         user_nids = await self.names.user_nids(member_ids) if member_ids else {}
         for user_id, user_nid in user_nids.items():
@@ -204,12 +208,15 @@ class RoomAppend:
             await insert_events(conn, head.room.nid, rows.events)
         if rows.state:
             await write_state_changes(conn, head.room.nid, rows.state)
-        if rows.members:
-            await member_rows.write_members(conn, head.room.nid, rows.members)
+        if rows.members and (joined := await member_rows.write_members(conn, head.room.nid, rows.members)):
+            await add_joined(conn, head.room.nid, joined)
         if rows.transactions:
             await insert_transactions(conn, head.room.nid, rows.transactions)
         for nid, redaction in rows.redactions:
             await self._redact(nid, redaction)
+        if self.shows_other:
+            self.shows_other = False
+            await write_shown(conn, head.room.nid, shown(await head.state(conn, self.names, SHOWN_KEYS)))
         head.version += 1
         await write_head(conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid)
 
@@ -240,6 +247,7 @@ class RoomAppend:
         )
         if event.is_state:
             self.head.forget_state([event.key])
+            self.shows_other |= event.key in SHOWN_KEYS
 
     async def redact_if_asked(self, stored: StoredEvent) -> None:
         """Redacts an event that arrived after its redaction. Must be flushed before."""

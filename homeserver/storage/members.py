@@ -31,21 +31,30 @@ class Membership:
     forgotten: bool
 
 
-async def write_members(conn: Connection, room_nid: int, rows: Sequence[MemberRow]) -> None:
-    """Enters memberships; of several for one user the last counts."""
+async def write_members(conn: Connection, room_nid: int, rows: Sequence[MemberRow]) -> int:
+    """Enters memberships; of several for one user the last counts.
+
+    :returns: how many more are joined than before
+    """
     last = {row.user_nid: row for row in rows}
-    await conn.execute(
-        "INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos) "
-        "SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[]) "
-        "ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership, "
-        "event_nid = excluded.event_nid, pos = excluded.pos, stripped_state = NULL, "
-        "forgotten = room_members.forgotten AND excluded.membership IN ('leave', 'ban')",
+    more: int = await conn.fetchval(
+        "WITH entered (user_nid, membership, event_nid, pos) AS ("
+        "  SELECT * FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[])"
+        "), written AS ("
+        "  INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos) SELECT $1, * FROM entered "
+        "  ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership, "
+        "  event_nid = excluded.event_nid, pos = excluded.pos, stripped_state = NULL, "
+        "  forgotten = room_members.forgotten AND excluded.membership IN ('leave', 'ban')"
+        ") SELECT (SELECT count(*) FROM entered WHERE membership = 'join') - "
+        "(SELECT count(*) FROM room_members m JOIN entered USING (user_nid) "  # as it was before this statement
+        "WHERE m.room_nid = $1 AND m.membership = 'join')",
         room_nid,
         list(last),
         [row.membership for row in last.values()],
         [row.event_nid for row in last.values()],
         [row.pos for row in last.values()],
     )
+    return more
 
 
 async def write_stripped_membership(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homeserver.storage.events import ids_of
+from homeserver.storage.room_summaries import insert_summary
 from homeserver.storage.stream import Connection
 
 
@@ -52,12 +53,12 @@ async def read_head(conn: Connection, room_nid: int) -> HeadRow:
 async def create_room_row(conn: Connection, room_id: str, version: str, created_ts: int, *, published: bool) -> int:
     """Enters a room that is made here; its number."""
     nid: int = await conn.fetchval(
-        "INSERT INTO rooms (room_id, room_version, created_ts, published) VALUES ($1, $2, $3, $4) RETURNING room_nid",
+        "INSERT INTO rooms (room_id, room_version, created_ts) VALUES ($1, $2, $3) RETURNING room_nid",
         room_id,
         version,
         created_ts,
-        published,
     )
+    await insert_summary(conn, nid, published=published)
     return nid
 
 
