@@ -110,28 +110,31 @@ class Router:
         :raises InvalidParam: for a path that is not percent-encoded UTF-8 or has a NUL character in it
         """
         segments = [_decode(segment) for segment in path.split("/")[1:]]
-        node, values = _walk(self._root, segments, 0, []) or (None, [])
-        if node is None:
-            return None, {}, frozenset()
-        found = node.routes.get(method) or (node.routes.get("GET") if method == "HEAD" else None)
+        method = "GET" if method == "HEAD" else method
+        found = _walk(self._root, segments, 0, (), method)
         if found is None:
-            return None, {}, frozenset(node.routes)
-        route, names = found
+            elsewhere = _walk(self._root, segments, 0, (), None)
+            return None, {}, frozenset(elsewhere[0].routes if elsewhere is not None else ())
+        node, values = found
+        route, names = node.routes[method]
         return route, dict(zip(names, values, strict=True)), frozenset()
 
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-def _walk(node: _Node, segments: list[str], index: int, values: list[str]) -> tuple[_Node, list[str]] | None:
+def _walk(
+    node: _Node, segments: list[str], index: int, values: tuple[str, ...], method: str | None
+) -> tuple[_Node, tuple[str, ...]] | None:
+    """Where the segments from `index` on lead to a route for `method`, or without one to any route."""
     if index == len(segments):
-        return (node, values) if node.routes else None
+        return (node, values) if (method in node.routes if method is not None else node.routes) else None
     segment = segments[index]
     below = node.spelled.get(segment)
-    if below is not None and (found := _walk(below, segments, index + 1, values)):
+    if below is not None and (found := _walk(below, segments, index + 1, values, method)):
         return found
     if node.parameter is not None and segment:
-        return _walk(node.parameter, segments, index + 1, [*values, segment])
+        return _walk(node.parameter, segments, index + 1, (*values, segment), method)
     return None
 
 
