@@ -324,6 +324,7 @@ async def test_a_gzip_bomb_does_not_unfold() -> None:
         ("br", b"x"),
         ("gzip, gzip", gzip.compress(gzip.compress(b"x"))),
     ],
+    ids=["no gzip", "cut off", "unknown", "twice"],
 )
 async def test_bad_compression_is_an_error(encoding: str, body: bytes) -> None:
     """Broken, cut off, unknown and stacked encodings are failures, not bodies."""
