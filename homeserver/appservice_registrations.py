@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from homeserver.config import ConfigError
+from homeserver.protocol.errors import BadRequest
+from homeserver.protocol.identifiers import check_new_localpart
 
 _MAX_MATCHED = 255  # characters: no user id, alias or room id is longer
 
@@ -117,12 +119,17 @@ def _load(path: Path, server_name: str) -> Appservice:
     protocols = data.get("protocols") or []
     if not isinstance(protocols, list) or not all(isinstance(one, str) for one in protocols):
         raise ConfigError(f"{path}: protocols: must be a list of names")
+    sender_localpart = _text(path, data, "sender_localpart")
+    try:
+        check_new_localpart(sender_localpart, server_name)
+    except BadRequest as error:
+        raise ConfigError(f"{path}: sender_localpart: {error.message}") from None
     return Appservice(
         id=_text(path, data, "id"),
         url=url.rstrip("/") if url else None,
         as_token=_text(path, data, "as_token"),
         hs_token=_text(path, data, "hs_token"),
-        sender=f"@{_text(path, data, 'sender_localpart')}:{server_name}",
+        sender=f"@{sender_localpart}:{server_name}",
         users=_namespaces(path, namespaces, "users"),
         aliases=_namespaces(path, namespaces, "aliases"),
         rooms=_namespaces(path, namespaces, "rooms"),
