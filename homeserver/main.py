@@ -48,6 +48,7 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, localpart_of
 from homeserver.protocol.signing import SigningKey, parse_verify_key
 from homeserver.rate_limits import RateLimits
+from homeserver.rooms.backfill import Backfiller
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.receive import Receiver
@@ -196,6 +197,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             changes=changes,
             timeline=timeline,
             receiver=receiver,
+            backfiller=Backfiller(receiver),
             membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
             typing=TypingUsers(changes),
             receipts=Receipts(stream, names),

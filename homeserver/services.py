@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from homeserver.config import Config
     from homeserver.protocol.signing import SigningKey
     from homeserver.remote import Remote
+    from homeserver.rooms.backfill import Backfiller
     from homeserver.rooms.membership import Membership
     from homeserver.rooms.receipts import Receipts
     from homeserver.rooms.receive import Receiver
@@ -30,6 +31,7 @@ class Services:
     changes: Changes
     timeline: Timeline
     receiver: Receiver
+    backfiller: Backfiller
     membership: Membership
     typing: TypingUsers
     receipts: Receipts

@@ -108,6 +108,42 @@ class RoomAppend:
         pos = self.positions.pop(0)
         return await self._add(event, known_nid or pos, pos, status, before, stored_json)
 
+    async def add_history(
+        self,
+        event: Event,
+        *,
+        nid: int,
+        before: int | None,
+        status: Status,
+        ord: int,
+        stored_json: bytes,
+    ) -> StoredEvent:
+        """Enters an event of the past at a free place in the timeline. Nobody is told, and the head stays.
+
+        :param nid: its number, a new one or that of the outlier that it was
+        :param ord: the place; it gets none if it is rejected
+        """
+        visible = status is Status.ACCEPTED
+        state_key_nid = None
+        if event.is_state:
+            state_key_nid = (await self.names.state_key_nids([event.key]))[event.key]
+        row = NewEventRow(
+            nid=nid,
+            event=event,
+            json=stored_json,
+            status=status,
+            ord=ord if visible else None,
+            live=False,
+            sender_nid=await self.names.user_nid(event.sender),
+            state_key_nid=state_key_nid,
+            snapshot_nid=before,
+            auth_nids=await self._auth_nids(event),
+        )
+        self.rows.events.append(row)
+        if visible and event.redacts is not None:
+            self.rows.redactions.append((nid, event))
+        return StoredEvent(nid, self.head.room.nid, event, status, row.ord, False, state_key_nid, before, None)
+
     async def move_head(
         self, stored: StoredEvent, extremities: dict[int, str], snapshot: int | None, delta: Mapping[int, int]
     ) -> None:

@@ -86,7 +86,7 @@ class Receiver:
     async def _receive(self, origin: str, room: Room, checked: CheckedPdu) -> None:
         pool = self.timeline.stream.pool
         async with pool.acquire() as conn:
-            if await self._in_dag(conn, [checked.event_id]):
+            if await self.in_dag(conn, [checked.event_id]):
                 return
             missing = await self._missing_prev_events(conn, checked.event)
         waiting = {checked.event_id: checked}
@@ -101,12 +101,13 @@ class Receiver:
                     raise
                 logger.info("Could not take in %s, found missing before %s", pdu.event_id, checked.event_id)
 
-    async def _in_dag(self, conn: Connection, event_ids: Collection[str]) -> set[str]:
+    async def in_dag(self, conn: Connection, event_ids: Collection[str]) -> set[str]:
+        """Those of these events whose place in the DAG is known."""
         statuses = await statuses_of(conn, event_ids)
         return {event_id for event_id, status in statuses.items() if not status.outlier}
 
     async def _missing_prev_events(self, conn: Connection, event: Event) -> list[str]:
-        known = await self._in_dag(conn, event.prev_events)
+        known = await self.in_dag(conn, event.prev_events)
         return [event_id for event_id in event.prev_events if event_id not in known]
 
     async def _fetch_missing(self, origin: str, room: Room, latest: CheckedPdu) -> dict[str, CheckedPdu]:
@@ -129,11 +130,11 @@ class Receiver:
             checked = await check_pdus(self.remote, pdus, room.version, room.room_id)
             new = {event_id: pdu for event_id, pdu in checked.items() if event_id not in found}
             async with self.timeline.stream.pool.acquire() as conn:
-                for event_id in await self._in_dag(conn, new):
+                for event_id in await self.in_dag(conn, new):
                     del new[event_id]
                 found |= new
                 cited = {prev for pdu in new.values() for prev in pdu.event.prev_events} - found.keys()
-                unknown = cited - await self._in_dag(conn, cited)
+                unknown = cited - await self.in_dag(conn, cited)
             edge = [pdu.event_id for pdu in new.values() if unknown.intersection(pdu.event.prev_events)][:20]
             if not edge or len(found) > _MOST_MISSING:
                 break
@@ -142,17 +143,21 @@ class Receiver:
     async def _take_in(self, origin: str, room: Room, checked: CheckedPdu) -> None:
         """Appends an event whose prev_events are known as far as they can be."""
         event = checked.event
-        await self._ensure_auth_events(origin, room, event)
+        await self.ensure_auth_events(origin, room, event)
         remote_state: State | None = None
         async with self.timeline.stream.pool.acquire() as conn:
             missing = await self._missing_prev_events(conn, event)
         if missing:
             remote_state = await self.fetch_state_before(origin, room, event.event_id)
         async with self.timeline.locked(room, 1) as append:
-            if not await self._in_dag(append.write.conn, [event.event_id]):
+            if not await self.in_dag(append.write.conn, [event.event_id]):
                 await self._append(append, checked, remote_state)
 
-    async def _ensure_auth_events(self, origin: str, room: Room, event: Event) -> None:
+    async def ensure_auth_events(self, origin: str, room: Room, event: Event) -> None:
+        """Fetches the auth events of an event from `origin`, unless they are here.
+
+        :raises Unavailable: if `origin` doesn't give them
+        """
         async with self.timeline.stream.pool.acquire() as conn:
             known = await statuses_of(conn, event.auth_events)
         if len(known) == len(set(event.auth_events)):
@@ -251,6 +256,35 @@ class Receiver:
                 await self._advance(append, stored, prev_known, follows_head)
             await append.redact_if_asked(stored)
         return stored
+
+    async def append_history(
+        self, append: RoomAppend, checked: CheckedPdu, remote_state: State | None, ord: int
+    ) -> tuple[StoredEvent, list[str]]:
+        """Enters an event of the past, checked like any other but for the current state, which it can't break.
+
+        :param remote_state: the state before it, where what it follows is not here
+        :returns: the event, and those of its prev_events that are not here
+        """
+        event, conn, room = checked.event, append.write.conn, append.head.room
+        existing = (await events_by_id(conn, [event.event_id])).get(event.event_id)
+        if existing is not None and existing.room_nid != room.nid:
+            raise InvalidEvent(f"{event.event_id} is an event of another room")
+        prev = await events_by_id(conn, event.prev_events, room.nid)
+        prev_known = [stored for stored in prev.values() if not stored.status.outlier]
+        before = await self._snapshot_before(append, prev_known, remote_state)
+        status = await self._judge(append, event, before, True)
+        if existing is not None:
+            nid = existing.nid
+        else:
+            [nid] = await self.timeline.stream.new_nids(conn, 1)
+        stored = await append.add_history(
+            event, nid=nid, before=before, status=status, ord=ord, stored_json=checked.json
+        )
+        await append.flush()
+        if status is Status.ACCEPTED:
+            await append.redact_if_asked(stored)
+        known = {stored.event.event_id for stored in prev_known}
+        return stored, [event_id for event_id in event.prev_events if event_id not in known]
 
     async def _snapshot_before(
         self, append: RoomAppend, prev: Sequence[StoredEvent], remote_state: State | None

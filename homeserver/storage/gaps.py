@@ -51,3 +51,14 @@ async def gaps_between(conn: Connection, room_nid: int, above: int | None, until
         above,
     )
     return [Gap(row["prev_event_id"], row["event_nid"], row["event_id"], row["ord"]) for row in rows]
+
+
+async def ord_below(conn: Connection, room_nid: int, ord: int, count: int) -> int | None:
+    """The place of the event that is `count` events below that place; None if there are not so many."""
+    below: int | None = await conn.fetchval(
+        "SELECT ord FROM events WHERE room_nid = $1 AND ord < $2 ORDER BY ord DESC OFFSET $3 LIMIT 1",
+        room_nid,
+        ord,
+        count - 1,
+    )
+    return below
