@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from homeserver.client_api.rooms import room_of
@@ -17,18 +15,14 @@ from homeserver.protocol.errors import Forbidden, MissingParam, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import MAX_LIMIT, EventFilter, parse_room_event_filter
 from homeserver.storage.events import ORD_SHIFT
-from homeserver.storage.names import Room
 from homeserver.sync.history import FIRST_ORD, PageRequest, context, messages, one_event
 from homeserver.sync.tokens import parse_place
 
 if TYPE_CHECKING:
     from homeserver.services import Services
 
-FillRoomGaps = Callable[["Services", Room, int | None, int], Awaitable[bool]]
-"""`homeserver.sync.history.FillGaps` for any server."""
 
-
-async def get_messages(services: Services, request: ApiRequest, fill_gaps: FillRoomGaps | None = None) -> JsonObject:
+async def get_messages(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3roomsroomidmessages"""
     query = request.query
     direction = query.choice("dir", ("b", "f"))
@@ -52,7 +46,7 @@ async def get_messages(services: Services, request: ApiRequest, fill_gaps: FillR
         reader_of(request.requester),
         room,
         page,
-        None if fill_gaps is None else partial(fill_gaps, services),
+        services.backfiller.fill,
     )
 
 
@@ -98,13 +92,8 @@ def _limit(request: ApiRequest, filter: EventFilter) -> int:
     return min(limit, MAX_LIMIT)
 
 
-def routes(fill_gaps: FillRoomGaps | None = None) -> list[Route]:
-    """The routes, with what fetches history that is not here from other servers."""
-    return [
-        *client_routes("GET", "/rooms/{roomId}/messages", partial(get_messages, fill_gaps=fill_gaps), Auth.GUEST),
-        *client_routes("GET", "/rooms/{roomId}/event/{eventId}", get_event, Auth.GUEST),
-        *client_routes("GET", "/rooms/{roomId}/context/{eventId}", get_context, Auth.GUEST),
-    ]
-
-
-ROUTES: list[Route] = routes()
+ROUTES: list[Route] = [
+    *client_routes("GET", "/rooms/{roomId}/messages", get_messages, Auth.GUEST),
+    *client_routes("GET", "/rooms/{roomId}/event/{eventId}", get_event, Auth.GUEST),
+    *client_routes("GET", "/rooms/{roomId}/context/{eventId}", get_context, Auth.GUEST),
+]

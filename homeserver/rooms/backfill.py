@@ -25,7 +25,7 @@ from homeserver.storage.state_snapshots import State
 
 logger = logging.getLogger(__name__)
 
-_FEWEST, _MOST = 20, 100  # events asked for at once
+_ASKED_FOR = 100  # events at once
 _MOST_SERVERS = 3  # asked for one gap
 _MOST_STATES = 5  # fetched for the events at the far end of what came
 _SECONDS = 20.0  # for all of it: somebody waits
@@ -42,22 +42,22 @@ class Backfiller:
         self._remote = receiver.remote
         self._failed: BoundedCache[tuple[int, str], float] = BoundedCache(10_000)
 
-    async def fill(self, room: Room, below_ord: int, limit: int) -> bool:
-        """Fetches part of what is missing among the `limit` events at and below a place; whether something was found.
+    async def fill(self, room: Room, above: int | None, until: int) -> bool:
+        """Fetches part of what is missing below events whose place is above `above` (None: any) and not above `until`;
+        whether something was found.
 
         Cheap where nothing is missing. Call it again as long as it finds something and more is wanted.
         """
         async with self._receiver.locks.hold(("backfill", room.nid)):
             async with self._timeline.stream.pool.acquire() as conn:
-                above = await ord_below(conn, room.nid, below_ord, limit)
-                gaps = await gaps_between(conn, room.nid, above, below_ord)
+                gaps = await gaps_between(conn, room.nid, above, until)
             gaps = [gap for gap in gaps if not self._failed_lately(room, gap)]
             if not gaps:
                 return False
             uppermost = [gap for gap in gaps if gap.event_nid == gaps[0].event_nid]
             try:
                 async with asyncio.timeout(_SECONDS):
-                    return await self._fill(room, uppermost, max(_FEWEST, min(limit, _MOST)))
+                    return await self._fill(room, uppermost)
             except TimeoutError:
                 self._remember_failure(room, uppermost)
                 return False
@@ -70,12 +70,12 @@ class Backfiller:
         for gap in gaps:
             self._failed.set((room.nid, gap.missing), time.monotonic())
 
-    async def _fill(self, room: Room, gaps: Sequence[Gap], count: int) -> bool:
+    async def _fill(self, room: Room, gaps: Sequence[Gap]) -> bool:
         """Fills the gap below one event, which may have several ends."""
         wanted = [gap.missing for gap in gaps]
         for server in await self._servers(room, gaps[0]):
             try:
-                pdus = await self._remote.backfill(server, room.room_id, wanted, count)
+                pdus = await self._remote.backfill(server, room.room_id, wanted, _ASKED_FOR)
                 checked = await check_pdus(self._remote, pdus, room.version, room.room_id)
                 new = await self._connected(room, wanted, checked)
                 if not new:
