@@ -74,6 +74,11 @@ class Sight:
         """The last of `joins` that began by position `until`."""
         return max((join for join in self.joins if join[0] <= until), default=None)
 
+    def known_until(self, pos: int) -> int | None:
+        """Up to where someone who was told all until `pos` knows the state from being joined; None if never joined."""
+        stay = self.last_join(pos)
+        return None if stay is None else min(stay[1], pos)
+
     @property
     def ranges(self) -> list[tuple[int, int]]:
         """The stretches of the timeline that the user may see: (first ord, last ord), in order."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from homeserver.protocol.events import JsonObject
 from homeserver.sync import ephemeral
 from homeserver.sync.account_data import AccountData
-from homeserver.sync.notification_counts import unread_counts
+from homeserver.sync.notification_counts import changed_rooms, room_counts
 from homeserver.sync.room_section import RoomSection, RoomWindow, room_sections
 from homeserver.sync.view import View
 
@@ -33,13 +33,13 @@ async def complete(view: View, data: AccountData) -> JsonObject:
     sections = await room_sections(
         view, [RoomWindow(room_nid, None, view.until) for room_nid in sorted(view.joined)], with_summary=True
     )
-    return _json(view, sections, await ephemeral.complete(view, view.joined), data, view.joined)
+    return await _json(view, sections, await ephemeral.complete(view, view.joined), data, view.joined)
 
 
 async def incremental(view: View, data: AccountData, new: set[int], since: int, typing_since: int) -> JsonObject:
     """The joined rooms in which something happened since, and those that are new, whole: room_id -> section."""
     windows = [
-        RoomWindow(room_nid, None, view.until, rejoined=True)
+        RoomWindow(room_nid, None, view.until, True, view.sights[room_nid].known_until(since))
         if room_nid in new
         else RoomWindow(room_nid, since, view.until)
         for room_nid in sorted(view.joined)
@@ -55,24 +55,25 @@ async def incremental(view: View, data: AccountData, new: set[int], since: int, 
         or room_nid in happened
         or room_nid in data.by_room
     }
-    return _json(view, sections, happened, data, told)
+    told |= await changed_rooms(view, sections.keys() - told, since)
+    return await _json(view, sections, happened, data, told)
 
 
-def _json(
+async def _json(
     view: View,
     sections: Mapping[int, RoomSection],
     happened: Mapping[int, list[JsonObject]],
     data: AccountData,
     room_nids: Collection[int],
 ) -> JsonObject:
-    counts = unread_counts(room_nids)
+    counts = await room_counts(view, room_nids)
     return {
         view.rooms[room_nid].room_id: {
             **sections[room_nid].json(view),
             "summary": sections[room_nid].summary,
             "ephemeral": {"events": happened.get(room_nid, [])},
             "account_data": {"events": data.by_room.get(room_nid, [])},
-            "unread_notifications": counts[room_nid].json(),
+            **counts[room_nid].json(),
         }
         for room_nid in sections
         if room_nid in room_nids

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.protocol.events import JsonObject
+from homeserver.rooms.visibility import Sight
 from homeserver.storage.events import events_by_nid
 from homeserver.storage.members import Membership
 from homeserver.sync.account_data import AccountData
@@ -19,50 +20,73 @@ from homeserver.sync.tokens import place_token
 from homeserver.sync.view import View
 
 
+def new_rooms(view: View, since: int) -> set[int]:
+    """The rooms that the user has both joined and left after `since`."""
+    return {
+        room_nid
+        for room_nid in view.left
+        if (stay := view.sights[room_nid].last_join(view.until)) is not None and stay[0] > since
+    }
+
+
 async def complete(view: View, data: AccountData) -> JsonObject:
     """room_id -> section of every left room that was not forgotten, if the filter asks for them."""
     if not view.filter.include_leave:
         return {}
-    windows, refused = [], []
+    windows, own = [], []
     for row in view.left.values():
         if row.forgotten:
             continue
-        stay = view.sights[row.room_nid].last_join(view.until)
-        if stay is None:
-            refused.append(row)
-        else:
+        sight = view.sights[row.room_nid]
+        stay = sight.last_join(view.until)
+        if stay is not None:
             windows.append(RoomWindow(row.room_nid, None, stay[1]))
-    return await _sections(view, windows, refused, data)
+        if stay is None or _member_event(sight, stay[1]) != row.event_nid:
+            own.append(row)
+    return await _sections(view, windows, own, data)
 
 
-async def incremental(view: View, data: AccountData, since: int) -> JsonObject:
-    """room_id -> section of the rooms that the user has left since."""
-    windows, refused = [], []
+async def incremental(view: View, data: AccountData, new: set[int], since: int) -> JsonObject:
+    """room_id -> section of the rooms that the user has left since; those that are `new` to the client whole."""
+    windows, own = [], []
     for row in view.left.values():
         sight = view.sights[row.room_nid]
         stay = sight.last_join(view.until)
+        known = since
         if stay is not None and stay[1] > since:
-            new = stay[0] > since
-            windows.append(RoomWindow(row.room_nid, None if new else since, stay[1], rejoined=new))
-        elif sight.membership_at(since) != row.membership or not _stands_in_state(view, row):
-            refused.append(row)
-    return await _sections(view, windows, refused, data)
+            if row.room_nid in new:
+                windows.append(RoomWindow(row.room_nid, None, stay[1], True, sight.known_until(since)))
+            else:
+                windows.append(RoomWindow(row.room_nid, since, stay[1]))
+            known = stay[1]
+        if _member_event(sight, known) != row.event_nid:
+            own.append(row)
+    return await _sections(view, windows, own, data)
 
 
-def _stands_in_state(view: View, row: Membership) -> bool:
-    """Whether the leave is part of the room's state here; a refused invitation from elsewhere is not."""
-    return any(span.event_nid == row.event_nid for span in view.sights[row.room_nid].membership)
+def _member_event(sight: Sight, pos: int) -> int | None:
+    """The user's member event in the room's state just after that position."""
+    return next((span.event_nid for span in sight.membership if span.from_pos <= pos < span.to_pos), None)
 
 
 async def _sections(
-    view: View, windows: Sequence[RoomWindow], refused: Sequence[Membership], data: AccountData
+    view: View, windows: Sequence[RoomWindow], own: Sequence[Membership], data: AccountData
 ) -> JsonObject:
+    """The sections of `windows`; and of what else became of the user's membership, whether in one of these or not."""
     sections = await room_sections(view, windows, with_summary=False)
-    events = await events_by_nid(view.conn, [row.event_nid for row in refused])
+    events = await events_by_nid(view.conn, [row.event_nid for row in own])
     shown = await timeline_events(view.conn, view.reader, list(events.values()), view.sights, shape_of(view))
-    for row in refused:
-        timeline = [shown[row.event_nid]] if row.event_nid in shown else []
-        sections[row.room_nid] = RoomSection(timeline=timeline, prev_batch=place_token(0))
+    for row in own:
+        section = sections.setdefault(row.room_nid, RoomSection(prev_batch=place_token(0)))
+        if row.event_nid in shown:
+            section.timeline.append(shown[row.event_nid])
+            if view.state_after:
+                section.state = [
+                    event
+                    for event in section.state
+                    if (event.get("type"), event.get("state_key")) != ("m.room.member", view.reader.user_id)
+                ]
+                section.state.append(shown[row.event_nid])
     return {
         view.rooms[room_nid].room_id: {
             **section.json(view),

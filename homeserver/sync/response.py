@@ -26,12 +26,13 @@ async def complete(view: View) -> JsonObject:
 async def incremental(view: View, since: SyncToken) -> JsonObject:
     """What happened since."""
     new = joined_rooms.new_rooms(view, since.position)
-    data = await account_data.incremental(view, new, since.position)
+    new_left = left_rooms.new_rooms(view, since.position)
+    data = await account_data.incremental(view, new | new_left, since.position)
     rooms = {
         "join": await joined_rooms.incremental(view, data, new, since.position, since.typing),
         "invite": await invited_rooms.incremental(view, since.position),
         "knock": await knocked_rooms.incremental(view, since.position),
-        "leave": await left_rooms.incremental(view, data, since.position),
+        "leave": await left_rooms.incremental(view, data, new_left, since.position),
     }
     return _response(view, rooms, data)
 

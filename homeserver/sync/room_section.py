@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from homeserver.protocol.events import JsonObject
+from homeserver.rooms.visibility import Sight
 from homeserver.storage.events import ORD_SHIFT, StoredEvent
 from homeserver.storage.timeline_reads import Window, newest_events, rooms_known_from_the_start
 from homeserver.sync.client_events import Shape, state_events, timeline_events
@@ -24,13 +25,14 @@ _BELOW_ALL = -(2**63)
 class RoomWindow:
     """What of a room a section is to tell: from `since` (None: the client knows nothing of it) to `until`.
 
-    `rejoined`: the client may know something, but something that it should drop.
+    `rejoined`: it is told as new to a client that may have it from an earlier stay, up to `known_until`.
     """
 
     room_nid: int
     since: int | None
     until: int
     rejoined: bool = False
+    known_until: int | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ async def room_sections(view: View, windows: Sequence[RoomWindow], *, with_summa
         return {}
     sections = {window.room_nid: RoomSection() for window in windows}
     timelines = await _timelines(view, windows, sections)
-    parts = [_part(view, window, timelines.get(window.room_nid, [])) for window in windows]
+    parts = [_part(view, window, timelines[window.room_nid], sections[window.room_nid].limited) for window in windows]
     keys = await read_spans(view, parts)
     if with_summary:
         changed = [part for part in parts if changes_summary(part, keys)]
@@ -86,13 +88,13 @@ async def room_sections(view: View, windows: Sequence[RoomWindow], *, with_summa
     return sections
 
 
-def _part(view: View, window: RoomWindow, timeline: list[StoredEvent]) -> StatePart:
+def _part(view: View, window: RoomWindow, timeline: list[StoredEvent], gap: bool) -> StatePart:
     start = window.until
     if timeline:
         assert timeline[0].ord is not None
         start = (timeline[0].ord >> ORD_SHIFT) - 1
     since = None if view.full_state else window.since
-    return StatePart(window.room_nid, since, start, window.until, timeline)
+    return StatePart(window.room_nid, since, start, window.until, timeline, gap, window.known_until)
 
 
 async def _timelines(
@@ -121,14 +123,23 @@ async def _timelines(
         events = read.get(window.room_nid, [])
         more = len(events) > filter.limit
         events = events[len(events) - filter.limit :] if more else events
-        sight = view.sights.get(window.room_nid)
-        if sight is not None:
-            events = [event for event in events if event.ord is not None and sight.sees(event.ord)]
+        visible = _visible_end(events, view.sights.get(window.room_nid))
         section = sections[window.room_nid]
-        section.limited = more or window.rejoined
+        section.limited = more or window.rejoined or len(visible) < len(events)
+        events = visible
         if window.since is None and window.room_nid not in from_the_start:
             section.limited = True
         before = events[0].ord - 1 if events and events[0].ord is not None else window.until << ORD_SHIFT
         section.prev_batch = place_token(before)
         timelines[window.room_nid] = events
     return timelines
+
+
+def _visible_end(events: list[StoredEvent], sight: Sight | None) -> list[StoredEvent]:
+    """The newest events up to one that the user may not see: a timeline has no holes."""
+    hidden = [
+        place
+        for place, event in enumerate(events)
+        if sight is not None and event.ord is not None and not sight.sees(event.ord)
+    ]
+    return events[hidden[-1] + 1 :] if hidden else events

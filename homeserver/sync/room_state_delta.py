@@ -27,7 +27,8 @@ class StatePart:
     """What decides the state section of one room.
 
     `since` is the position whose state the client has, None if it has none; `start` and `until` are where the timeline
-    starts and ends. `heroes` are members that a lazily loading client must get.
+    starts and ends, and with a `gap` there are events that it leaves out. `heroes` are members that a lazily loading
+    client must get. One that has members from an earlier stay, as they were at `known_until`, must hear of changes.
     """
 
     room_nid: int
@@ -35,6 +36,8 @@ class StatePart:
     start: int
     until: int
     timeline: Sequence[StoredEvent]
+    gap: bool = False
+    known_until: int | None = None
     spans: list[StateSpan] = field(default_factory=list)
     heroes: Sequence[str] = ()
 
@@ -52,6 +55,8 @@ async def read_spans(view: View, parts: Sequence[StatePart]) -> dict[int, StateK
     if since:
         rooms = [part.room_nid for part in parts if part.since is not None]
         spans += await state_begun(view.conn, rooms, min(since), max(part.until for part in parts))
+    if lazy:
+        spans += await _changed_since_earlier_stay(view, parts)
     for span in spans:
         part = by_room[span.room_nid]
         if span.from_pos <= part.until and (part.since is None or span.from_pos > part.since):
@@ -59,9 +64,22 @@ async def read_spans(view: View, parts: Sequence[StatePart]) -> dict[int, StateK
     return await view.names.state_keys({span.state_key_nid for span in spans})
 
 
+async def _changed_since_earlier_stay(view: View, parts: Sequence[StatePart]) -> list[StateSpan]:
+    known = {part.room_nid: part.known_until for part in parts if part.known_until is not None}
+    if not known:
+        return []
+    spans = await state_begun(view.conn, known, min(known.values()), view.until)
+    return [span for span in spans if span.from_pos > known[span.room_nid]]
+
+
 def changes_summary(part: StatePart, keys: Mapping[int, StateKey]) -> bool:
     """Whether the room's summary may be another than the client has."""
-    return part.since is None or any(keys[span.state_key_nid][0] in _NAMING for span in part.spans)
+    if part.since is None or part.gap:
+        return True
+    # A redaction takes the name out of the event that stays the state.
+    return any(keys[span.state_key_nid][0] in _NAMING for span in part.spans) or any(
+        event.event.type == "m.room.redaction" for event in part.timeline
+    )
 
 
 async def state_sections(

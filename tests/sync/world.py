@@ -51,6 +51,11 @@ class World:
     def stream(self) -> Stream:
         return self.sources.stream
 
+    async def settle(self) -> None:
+        """Waits until no transaction is open: one that was refused ends after its sender has heard so."""
+        while self.stream.open:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
     async def reader(self, name: str, device_id: str = "DEVICE") -> Reader:
         return Reader(user_id(name), await self.timeline.names.user_nid(user_id(name)), device_id)
 
