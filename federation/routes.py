@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from federation import backfill, events, invites, joins, knocks, leaves, public_rooms, queries, state, transactions
+from federation import (
+    backfill,
+    events,
+    invites,
+    joins,
+    knocks,
+    leaves,
+    public_rooms,
+    queries,
+    space_hierarchy,
+    state,
+    transactions,
+)
 from federation.authentication import signed
 from federation.keys import get_server_keys, notary_handlers
 from federation.peers import Federation, PeerHandler
@@ -36,6 +48,7 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
     ("GET", f"{_V1}/query/directory", queries.get_directory),
     ("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     ("POST", f"{_V1}/publicRooms", public_rooms.post_public_rooms),
+    ("GET", f"{_V1}/hierarchy/{{roomId}}", space_hierarchy.get_hierarchy),
 ]
 
 

@@ -53,6 +53,7 @@ from homeserver.rooms.membership import Membership
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
+from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.timeline import Timeline
 from homeserver.rooms.typing_users import TypingUsers
 from homeserver.secrets import SecretsError, load_or_create_signing_key
@@ -199,6 +200,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receiver=receiver,
             backfiller=Backfiller(receiver),
             membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
+            spaces=SpaceHierarchy(timeline, remote),
             typing=TypingUsers(changes),
             receipts=Receipts(stream, names),
             remote=remote,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from homeserver.rooms.membership import Membership
     from homeserver.rooms.receipts import Receipts
     from homeserver.rooms.receive import Receiver
+    from homeserver.rooms.space_hierarchy import SpaceHierarchy
     from homeserver.rooms.timeline import Timeline
     from homeserver.rooms.typing_users import TypingUsers
     from homeserver.storage.stream import Pool, Stream
@@ -33,6 +34,7 @@ class Services:
     receiver: Receiver
     backfiller: Backfiller
     membership: Membership
+    spaces: SpaceHierarchy
     typing: TypingUsers
     receipts: Receipts
     remote: Remote

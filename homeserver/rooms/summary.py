@@ -12,9 +12,9 @@ from homeserver.protocol.canonical_json import JsonObject
 from homeserver.protocol.events import StateKey
 from homeserver.protocol.identifiers import is_room_alias, is_room_id
 from homeserver.protocol.room_versions import ROOM_VERSIONS
-from homeserver.rooms.head import StateEntry
 from homeserver.storage.room_summaries import RoomSummary, Shown
 
+# The state events that say it.
 SHOWN_KEYS: frozenset[StateKey] = frozenset(
     (type, "")
     for type in (
@@ -34,9 +34,8 @@ _LONGEST_NAME, _LONGEST_TOPIC = 1_000, 10_000  # characters: lists of rooms have
 _MOST_ALLOWED = 100
 
 
-def shown(state: Mapping[StateKey, StateEntry]) -> Shown:
-    """What the state events of SHOWN_KEYS say. What is malformed reads as if it were not there."""
-    contents = {key[0]: entry.event.content for key, entry in state.items()}
+def shown(contents: Mapping[str, JsonObject]) -> Shown:
+    """What the contents (by type) of the state events of SHOWN_KEYS say. What is malformed counts as not there."""
 
     def of(type: str, field: str) -> Any:
         return contents.get(type, {}).get(field)

@@ -145,3 +145,15 @@ async def set_forgotten(conn: Connection, room_nid: int, user_nid: int) -> None:
     await conn.execute(
         "UPDATE room_members SET forgotten = true WHERE room_nid = $1 AND user_nid = $2", room_nid, user_nid
     )
+
+
+async def mutual_rooms(conn: Connection, user_nid: int, other: str) -> list[tuple[int, str]]:
+    """The rooms that both users are joined to, (number, id) in the order of their numbers."""
+    rows = await conn.fetch(
+        "SELECT r.room_nid, r.room_id FROM room_members theirs JOIN room_members ours USING (room_nid) "
+        "JOIN rooms r USING (room_nid) WHERE theirs.user_nid = (SELECT user_nid FROM users WHERE user_id = $2) "
+        "AND theirs.membership = 'join' AND ours.user_nid = $1 AND ours.membership = 'join' ORDER BY r.room_nid",
+        user_nid,
+        other,
+    )
+    return [(row["room_nid"], row["room_id"]) for row in rows]
