@@ -17,6 +17,7 @@ from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
+from homeserver.rooms.invite_permissions import check_invite_wanted
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.restricted import CannotAuthorise, authorising_user
@@ -174,8 +175,12 @@ class Membership:
     async def append_invite(
         self, append: RoomAppend, sender: str, target: str, extra: JsonObject | None = None
     ) -> None:
-        """Invites a user of ours, under a lock that is held."""
+        """Invites a user of ours, under a lock that is held.
+
+        :raises Forbidden: if the rules refuse it, or with M_INVITE_BLOCKED if the user does
+        """
         conn, timeline = append.write.conn, self.timeline
+        await check_invite_wanted(conn, sender, target)
         content = await self.member_content(conn, target, "invite", extra)
         event_id = await timeline.append_new(append, NewEvent("m.room.member", sender, content, state_key=target))
         await append.flush()

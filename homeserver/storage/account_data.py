@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from homeserver.storage.stream import Connection
@@ -42,6 +43,23 @@ async def find_account_data(conn: Connection, user_nid: int, type: str, *, room_
         type,
     )
     return found
+
+
+async def lock_account_data(conn: Connection, user_nid: int) -> None:
+    """Until the transaction ends, whoever else asks for this user's lock waits: for reading, changing and writing."""
+    await conn.execute("SELECT FROM accounts WHERE user_nid = $1 FOR NO KEY UPDATE", user_nid)
+
+
+async def global_account_data_of(conn: Connection, user_id: str, types: Collection[str]) -> dict[str, bytes]:
+    """type -> content, a JSON object, of those of these types that the user has set for all rooms."""
+    rows = await conn.fetch(
+        "SELECT type, content FROM account_data WHERE user_nid = (SELECT user_nid FROM users WHERE user_id = $1) "
+        "AND room_nid = $2 AND type = ANY($3)",
+        user_id,
+        GLOBAL,
+        list(types),
+    )
+    return {row["type"]: row["content"] for row in rows}
 
 
 async def list_account_data(conn: Connection, user_nid: int, *, after: int, up_to: int) -> list[AccountDatum]:

@@ -1,0 +1,23 @@
+"""Whether users of this server want the invitations that they get.
+
+# spec: client-server-api/#invite-permission
+"""
+
+from __future__ import annotations
+
+from homeserver.protocol.canonical_json import decode_json
+from homeserver.protocol.errors import Forbidden
+from homeserver.protocol.invite_permissions import ACCOUNT_DATA_TYPES, InviteDecision, decide_invite
+from homeserver.storage.account_data import global_account_data_of
+from homeserver.storage.stream import Connection
+
+
+async def check_invite_wanted(conn: Connection, inviter: str, invited: str) -> None:
+    """Checks that a user of this server does not block the invitation. One that they ignore passes: sync hides it.
+
+    :raises Forbidden: M_INVITE_BLOCKED if they do
+    """
+    found = await global_account_data_of(conn, invited, ACCOUNT_DATA_TYPES)
+    contents = {type: decode_json(content) for type, content in found.items()}
+    if decide_invite(inviter, contents) is InviteDecision.BLOCK:
+        raise Forbidden(f"{invited} does not accept this invitation", errcode="M_INVITE_BLOCKED")
