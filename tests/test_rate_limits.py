@@ -61,7 +61,7 @@ def test_the_time_to_wait_is_right(per_second: float, burst: int) -> None:
         pass
     with pytest.raises(LimitExceeded) as caught:
         limits.use("message", "a")
-    assert 0 < caught.value.retry_after_ms <= 1000 / per_second + 1
+    assert 0 < caught.value.retry_after_ms <= 1000 / per_second + 2
     clock.now += caught.value.retry_after_ms / 1000
     assert _allowed(limits)
 

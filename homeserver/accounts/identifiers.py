@@ -28,7 +28,7 @@ def user_id_of(body: JsonObject, server_name: str) -> str:
         raise BadJson("identifier must be an object")
     kind = identifier.get("type")
     if kind in ("m.id.thirdparty", "m.id.phone") or (kind is None and "medium" in identifier):
-        # spec: client-server-api/#legacy-login
+        # spec: client-server-api/#post_matrixclientv3login
         raise Forbidden("Nobody is known here by that address")
     if kind != "m.id.user":
         raise InvalidParam("identifier has no type that is known here")

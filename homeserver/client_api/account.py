@@ -1,6 +1,6 @@
 """One's own account: who one is, another password, the end.
 
-# spec: client-server-api/#legacy-account-management
+# spec: client-server-api/#post_matrixclientv3accountpassword
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ async def post_password(services: Services, request: ApiRequest) -> JsonObject:
             logout_devices=logout_devices,
             except_device_id=requester.device_id,
         )
+    request.sessions_changed(requester.user_nid)
     return {}
 
 
@@ -56,6 +57,7 @@ async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject
         if proof is not None:
             await proof.use(conn)
         await deactivate(conn, user_id=requester.user_id, erase=erase)
+    request.sessions_changed(requester.user_nid)
     # No third-party identifiers are known here, so none remain bound.
     return {"id_server_unbind_result": "success"}
 

@@ -80,6 +80,7 @@ async def _delete(
         if proof is not None:
             await proof.use(conn)
         await devices.delete_devices(conn, request.requester.user_nid, device_ids)
+    request.sessions_changed(request.requester.user_nid)
     return {}
 
 

@@ -1,6 +1,6 @@
 """Logging in.
 
-# spec: client-server-api/#legacy-login
+# spec: client-server-api/#post_matrixclientv3login
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ async def post_login(services: Services, request: ApiRequest) -> JsonObject:
         raise BadRequest("This way to log in is not known here")
     async with services.pool.acquire() as conn, conn.transaction():
         session = await open_session(conn, account.user_nid, device_id=device_id, display_name=display_name)
+    request.sessions_changed(account.user_nid)
     answer: JsonObject = {
         "user_id": account.user_id,
         "access_token": session.access_token,

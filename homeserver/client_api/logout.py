@@ -1,6 +1,6 @@
 """Logging out: the device goes with the session.
 
-# spec: client-server-api/#logout
+# spec: client-server-api/#post_matrixclientv3logout
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
         raise BadRequest("An application service has no session to end here", errcode="M_UNKNOWN")
     async with services.pool.acquire() as conn:
         await delete_devices(conn, requester.user_nid, [requester.device_id])
+    request.sessions_changed(requester.user_nid)
     return {}
 
 
@@ -26,6 +27,7 @@ async def post_logout_all(services: Services, request: ApiRequest) -> JsonObject
     """# spec: client-server-api/#post_matrixclientv3logoutall"""
     async with services.pool.acquire() as conn:
         await delete_all_devices(conn, request.requester.user_nid)
+    request.sessions_changed(request.requester.user_nid)
     return {}
 
 

@@ -1,6 +1,6 @@
 """Registering accounts.
 
-# spec: client-server-api/#legacy-account-registration
+# spec: client-server-api/#post_matrixclientv3register
 """
 
 from __future__ import annotations

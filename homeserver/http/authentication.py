@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from homeserver.appservice_registrations import Appservice, Appservices
+from homeserver.http.known_tokens import KnownTokens
 from homeserver.http.requests import ApiRequest, Requester
 from homeserver.http.routes import Auth
 from homeserver.protocol.errors import BadRequest, Forbidden, Unauthorized
@@ -27,6 +28,7 @@ class Authenticator:
         self, pool: Pool, appservices: Appservices, activity: DeviceActivity, *, query_access_tokens: bool
     ) -> None:
         self._pool = pool
+        self._tokens = KnownTokens(pool)
         self._appservices = appservices
         self.activity = activity
         self._query_access_tokens = query_access_tokens
@@ -56,6 +58,10 @@ class Authenticator:
             raise Forbidden("Only administrators of this server can do this")
         return requester
 
+    def forget(self, user_nid: int) -> None:
+        """Some token or right of that user has changed, so that what is known of them must be read anew."""
+        self._tokens.forget(user_nid)
+
     def appservice(self, request: ApiRequest) -> Appservice | None:
         """The application service whose token the request carries, whoever it acts as."""
         token = self._token(request)
@@ -72,8 +78,7 @@ class Authenticator:
         return request.query.string("access_token") or None if self._query_access_tokens else None
 
     async def _user(self, request: ApiRequest, token_hash: bytes) -> Requester:
-        async with self._pool.acquire() as conn:
-            row = await access_tokens.find_token(conn, token_hash)
+        row = await self._tokens.find(token_hash)
         now_ms = int(time.time() * 1000)
         if row is None or row.deactivated:
             raise Unauthorized("The access token is not known")

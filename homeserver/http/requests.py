@@ -184,6 +184,10 @@ class ApiRequest:
         """
         self.http.rate_limits.use(name, key)
 
+    def sessions_changed(self, user_nid: int) -> None:
+        """Says that sessions of that user have ended or that their rights have changed. After the commit."""
+        self.http.authenticator.forget(user_nid)
+
     async def body(self, max_bytes: int | None = None) -> bytes:
         """The body, at most `max_bytes` (without it `config.limits.request_bytes`).
 
