@@ -17,7 +17,7 @@ from homeserver.config import Config
 from homeserver.main import Server, running_server
 from homeserver.protocol.errors import Unavailable
 from homeserver.services import Services
-from tests.support.client import Client, registering
+from tests.support.client import Client, eventually, registering
 from tests.support.processes import free_port
 from tests.support.servers import server_config
 from tests.support.tls import Authority
@@ -97,7 +97,7 @@ class Network:
         """Starts one more server."""
         port = free_port()
         issued = self._authority.issue(["localhost", "127.0.0.1"])
-        data_dir = self._directory / f"server-{len(self.nodes)}"
+        data_dir = self._directory / f"server-{port}"
         data_dir.mkdir()
         federation = {
             "ca_file": str(self._authority.ca_file),
@@ -138,3 +138,49 @@ async def network(make_database: Callable[[], Awaitable[str]], directory: Path) 
             yield made
         finally:
             await asyncio.gather(*(node.stop() for node in made.nodes))
+
+
+async def timeline_ids(node: Node, room_id: str) -> set[str]:
+    """The events that a server has in a room's timeline."""
+    rows = await node.services.pool.fetch(
+        "SELECT e.event_id FROM events e JOIN rooms r USING (room_nid) WHERE r.room_id = $1 AND e.ord IS NOT NULL",
+        room_id,
+    )
+    return {row["event_id"] for row in rows}
+
+
+async def state_ids(node: Node, room_id: str) -> dict[tuple[str, str], str]:
+    """What a server takes for the room's current state."""
+    rows = await node.services.pool.fetch(
+        "SELECT k.type, k.state_key, e.event_id FROM room_state s JOIN rooms r USING (room_nid) "
+        "JOIN state_keys k USING (state_key_nid) JOIN events e ON e.event_nid = s.event_nid "
+        "WHERE r.room_id = $1 AND s.to_pos = 9223372036854775807",
+        room_id,
+    )
+    return {(row["type"], row["state_key"]): row["event_id"] for row in rows}
+
+
+async def is_idle(node: Node) -> bool:
+    """Whether nobody lacks anything of this server's any more."""
+    waiting = await node.services.pool.fetchval("SELECT count(*) FROM destination_rooms")
+    return not waiting
+
+
+async def agree(room_id: str, *nodes: Node, seconds: float = 30.0) -> None:
+    """Waits until these servers have the same events, from the first on, and the same state of the room."""
+    for node in nodes:
+        room = await node.services.timeline.room(room_id)
+        while await node.services.backfiller.fill(room, None, 2**63 - 1):
+            pass
+
+    async def same() -> bool:
+        first = await state_ids(nodes[0], room_id), await timeline_ids(nodes[0], room_id)
+        return all([(await state_ids(node, room_id), await timeline_ids(node, room_id)) == first for node in nodes[1:]])
+
+    try:
+        await eventually(same, "the servers to agree", seconds)
+    except TimeoutError as error:
+        for node in nodes:
+            state, timeline = await state_ids(node, room_id), await timeline_ids(node, room_id)
+            error.add_note(f"{node.name}: {len(timeline)} events, state {sorted(state.items())}")
+        raise
