@@ -16,7 +16,7 @@ from homeserver.storage.stream import Connection
 async def deactivate(conn: Connection, *, user_id: str, erase: bool = False) -> list[str]:
     """Ends an account: password, profile, rights and sessions go, the name stays taken. Inside a transaction or not.
 
-    With `erase`, what its clients kept here goes too. Rooms are left by whoever calls this, before.
+    With `erase`, what its clients kept here goes too. Rooms are left by whoever calls this.
 
     :returns: the devices that are gone
     :raises NotFound: if there is no such account, or it has been deactivated before

@@ -36,15 +36,15 @@ class DeviceActivity:
         """Writes what is noted, until cancelled."""
         while True:
             await asyncio.sleep(_WRITE_EVERY)
-            try:
-                await self.write()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning("Could not write when devices were last seen: %s", error)
+            await self.write()
 
     async def write(self) -> None:
-        """Writes what is noted."""
+        """Writes what is noted. If the database doesn't take it, it is lost."""
         if not self._seen:
             return
         seen, self._seen = self._seen, {}
-        async with self._pool.acquire() as conn:
-            await update_last_seen(conn, [(nid, device, ts, ip) for (nid, device), (ts, ip) in seen.items()])
+        try:
+            async with self._pool.acquire() as conn:
+                await update_last_seen(conn, [(nid, device, ts, ip) for (nid, device), (ts, ip) in seen.items()])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            log.warning("Could not write when devices were last seen: %s", error)

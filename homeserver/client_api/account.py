@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from homeserver.accounts.deactivate import deactivate
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.client_api.own_user import prove_owner
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
-from homeserver.protocol.errors import Forbidden
+from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
+from homeserver.storage.members import joined_rooms
+
+log = logging.getLogger(__name__)
 
 
 async def get_whoami(services: Services, request: ApiRequest) -> JsonObject:
@@ -58,8 +63,20 @@ async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject
             await proof.use(conn)
         await deactivate(conn, user_id=requester.user_id, erase=erase)
     request.sessions_changed(requester.user_nid)
+    await _leave_rooms(services, requester.user_id, requester.user_nid)
     # No third-party identifiers are known here, so none remain bound.
     return {"id_server_unbind_result": "success"}
+
+
+async def _leave_rooms(services: Services, user_id: str, user_nid: int) -> None:
+    """Nobody stays a member who can't come back to leave."""
+    async with services.pool.acquire() as conn:
+        room_nids = await joined_rooms(conn, user_nid)
+    for room in (await services.timeline.names.rooms(room_nids)).values():
+        try:
+            await services.membership.leave(room, user_id)
+        except MatrixError as error:
+            log.warning("%s is deactivated and could not leave %s: %s", user_id, room.room_id, error)
 
 
 async def get_threepids(services: Services, request: ApiRequest) -> JsonObject:

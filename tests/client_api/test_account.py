@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -131,6 +132,16 @@ async def test_a_deactivated_account_is_gone_for_good(alice: Api) -> None:
     assert (await stranger.get(f"/profile/{alice.user_id}")).status == 404
     taken = await stranger.post("/register", {"username": "alice", "password": PASSWORD})
     assert taken.errcode == "M_USER_IN_USE"
+
+
+async def test_a_deactivated_account_leaves_its_rooms(alice: Api) -> None:
+    """The rooms of somebody who is gone show that."""
+    bob = await alice.as_token(None).register("bob")
+    room_id = (await alice.post("/createRoom", {"preset": "public_chat"})).body["room_id"]
+    assert (await bob.post(f"/join/{quote(room_id)}", {})).status == 200
+    assert (await bob.post("/account/deactivate", {"auth": _proof(user="bob")})).status == 200
+    member = await alice.get(f"/rooms/{quote(room_id)}/state/m.room.member/{quote(bob.user_id)}")
+    assert member.body["membership"] == "leave"
 
 
 async def test_no_third_party_identifiers_are_known(alice: Api) -> None:
