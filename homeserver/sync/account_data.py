@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.push_rule_edits import ruleset_json
+from homeserver.storage.push_rules import find_push_rules, push_rules_changed
 from homeserver.storage.sync_reads import account_data_since
 from homeserver.sync.view import View
 
@@ -25,12 +27,29 @@ class AccountData:
 
 async def complete(view: View) -> AccountData:
     """All there is."""
-    return await _read(view, -1, ())
+    data = await _read(view, -1, ())
+    await _add_push_rules(view, data)
+    return data
 
 
 async def incremental(view: View, new_rooms: Collection[int], since: int) -> AccountData:
     """What was set since, and all there is in `new_rooms`."""
-    return await _read(view, since, new_rooms)
+    data = await _read(view, since, new_rooms)
+    if await push_rules_changed(view.conn, view.reader.user_nid, since, view.until):
+        await _add_push_rules(view, data)
+    return data
+
+
+async def _add_push_rules(view: View, data: AccountData) -> None:
+    """Adds the user's push rules, which are kept in a table of their own and which everybody has.
+
+    # spec: client-server-api/#mpush_rules
+    """
+    filter = view.filter.account_data
+    if filter.matches(type="m.push_rules", sender=view.reader.user_id, contains_url=bool(filter.contains_url)):
+        rules = await find_push_rules(view.conn, view.reader.user_nid)
+        content = {"global": ruleset_json(rules, view.reader.user_id)}
+        data.everywhere.append({"type": "m.push_rules", "content": content})
 
 
 async def _read(view: View, since: int, new_rooms: Collection[int]) -> AccountData:
