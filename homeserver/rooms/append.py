@@ -15,6 +15,7 @@ from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import EventIdFormat
 from homeserver.rooms.head import RoomHead, StateEntry
+from homeserver.rooms.notifications import Notifications
 from homeserver.rooms.summary import SHOWN_KEYS, shown
 from homeserver.storage import members as member_rows
 from homeserver.storage.events import (
@@ -27,6 +28,7 @@ from homeserver.storage.events import (
     insert_events,
 )
 from homeserver.storage.names import Names, Room
+from homeserver.storage.notifications import withdraw_notification
 from homeserver.storage.redactions import mark_redacted, redactions_of
 from homeserver.storage.room_heads import lock_room, write_head
 from homeserver.storage.room_state import StateChange, write_state_changes
@@ -56,13 +58,21 @@ class RoomAppend:
     names: Names
     snapshots: StateSnapshots
     stream: Stream
+    notifications: Notifications
     positions: list[int]
     rows: Rows = field(default_factory=Rows)
     shows_other: bool = False  # something that the room shows of itself has changed since the last flush
 
     @classmethod
     async def locked(
-        cls, write: Write, room: Room, count: int, known: RoomHead | None, names: Names, snapshots: StateSnapshots
+        cls,
+        write: Write,
+        room: Room,
+        count: int,
+        known: RoomHead | None,
+        names: Names,
+        snapshots: StateSnapshots,
+        notifications: Notifications,
     ) -> RoomAppend:
         """Locks the room and draws `count` positions. `known` is used if it is still the room's head."""
         write.will_draw()
@@ -72,7 +82,7 @@ class RoomAppend:
             head = known.copy()
         else:
             head = RoomHead(room, row.version, row.extremities, row.depth, row.snapshot_nid)
-        return cls(write, head, names, snapshots, write.stream, row.positions)
+        return cls(write, head, names, snapshots, write.stream, notifications, row.positions)
 
     async def append_to_head(self, event: Event, transaction: ClientTransaction | None = None) -> StoredEvent:
         """Appends an event that follows the head: one of our own, made of exactly this head, and already authorized."""
@@ -242,6 +252,7 @@ class RoomAppend:
         self.rows = Rows()
         if rows.events:
             await insert_events(conn, head.room.nid, rows.events)
+        await self.notifications.notify_members(self.write, head, self.names, rows.events, rows.members)
         if rows.state:
             await write_state_changes(conn, head.room.nid, rows.state)
         if rows.members and (joined := await member_rows.write_members(conn, head.room.nid, rows.members)):
@@ -252,7 +263,9 @@ class RoomAppend:
             await self._redact(nid, redaction)
         if self.shows_other:
             self.shows_other = False
-            await write_shown(conn, head.room.nid, shown(await head.state(conn, self.names, SHOWN_KEYS)))
+            state = await head.state(conn, self.names, SHOWN_KEYS)
+            contents = {type: entry.event.content for (type, _), entry in state.items()}
+            await write_shown(conn, head.room.nid, shown(contents))
         head.version += 1
         await write_head(conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid)
 
@@ -281,6 +294,8 @@ class RoomAppend:
             redaction_nid,
             encode_canonical_json(pruned, strict=event.room_version.strict_canonical_json),
         )
+        if target.ord is not None:
+            await withdraw_notification(self.write.conn, target.room_nid, target.ord)
         if event.is_state:
             self.head.forget_state([event.key])
             self.shows_other |= event.key in SHOWN_KEYS

@@ -25,6 +25,7 @@ from homeserver.protocol.room_versions import EventIdFormat, RoomVersion
 from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.head import RoomHead, StateEntry
+from homeserver.rooms.notifications import Notifications
 from homeserver.storage.events import events_by_id
 from homeserver.storage.names import BoundedCache, Names, Room
 from homeserver.storage.room_heads import create_room_row, read_head
@@ -97,6 +98,7 @@ class Timeline:
         self.snapshots = snapshots
         self.server_name = server_name
         self.signing_key = signing_key
+        self.notifications = Notifications(server_name)
         self.clock = clock
         self._heads: BoundedCache[int, RoomHead] = BoundedCache(10_000)
         self._waiting: dict[int, deque[_Waiting]] = {}
@@ -134,7 +136,7 @@ class Timeline:
         known = self._heads.get(room.nid)
         # Until the commit is known to have happened, what the append does to the head is nobody else's to see.
         self._heads.discard(room.nid)
-        append = await RoomAppend.locked(write, room, count, known, self.names, self.snapshots)
+        append = await RoomAppend.locked(write, room, count, known, self.names, self.snapshots, self.notifications)
         yield append
         await append.flush()
         write.after_commit(lambda: self._heads.set(room.nid, append.head))
@@ -313,7 +315,7 @@ class Timeline:
             write.conn, event.room_id, version.identifier, event.origin_server_ts, published=published
         )
         room = Room(nid, event.room_id, version)
-        append = await RoomAppend.locked(write, room, 1, None, self.names, self.snapshots)
+        append = await RoomAppend.locked(write, room, 1, None, self.names, self.snapshots, self.notifications)
         await append.append_to_head(event)
         await append.flush()
         return room
