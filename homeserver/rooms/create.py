@@ -60,7 +60,7 @@ async def create_room(membership: Membership, request: RoomRequest) -> Room:
     local = [user_id for user_id in request.invite if domain_of(user_id) == timeline.server_name]
     room_id = None
     if not request.version.room_id_is_create_hash:
-        room_id = f"!{secrets.token_urlsafe(18)}:{timeline.server_name}"
+        room_id = new_room_id(timeline.server_name)
     try:
         async with timeline.stream.write() as write:
             room = await timeline.create_room(request.version, create, room_id, published=request.public, write=write)
@@ -78,6 +78,11 @@ async def create_room(membership: Membership, request: RoomRequest) -> Room:
     return room
 
 
+def new_room_id(server_name: str) -> str:
+    """A room id, for room versions where it is chosen."""
+    return f"!{secrets.token_urlsafe(18)}:{server_name}"
+
+
 async def _append_first_events(
     membership: Membership, write: Write, room: Room, request: RoomRequest, local: Sequence[str]
 ) -> None:
@@ -89,12 +94,16 @@ async def _append_first_events(
     ]
     async with membership.timeline.appending(write, room, len(events) + len(local)) as append:
         for event in events:
-            await _append(membership, append, event)
+            await append_first_event(membership, append, event)
         for user_id in local:
             await membership.append_invite(append, request.creator, user_id, _invite_extra(request))
 
 
-async def _append(membership: Membership, append: RoomAppend, event: NewEvent) -> None:
+async def append_first_event(membership: Membership, append: RoomAppend, event: NewEvent) -> None:
+    """Appends part of the state that a room begins with.
+
+    :raises BadRequest: M_INVALID_ROOM_STATE if the rules refuse it
+    """
     try:
         await membership.timeline.append_new(append, event)
     except MatrixError as error:
@@ -143,6 +152,11 @@ def _initial_state(request: RoomRequest) -> dict[StateKey, JsonObject]:
         # spec: client-server-api/#mroomtopic: both the plain string and the extensible form
         state["m.room.topic", ""] = {"topic": request.topic, "m.topic": {"m.text": [{"body": request.topic}]}}
     return state
+
+
+def default_power_levels(version: RoomVersion, creator: str) -> dict[str, Any]:
+    """The power levels of a room whose creator said nothing about them."""
+    return _power_levels(RoomRequest(creator, version, "private_chat"))
 
 
 def _power_levels(request: RoomRequest) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from homeserver.protocol.redaction import redact
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.invite_permissions import check_invite_wanted
+from homeserver.rooms.predecessor import take_over_from_predecessor
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.restricted import CannotAuthorise, authorising_user
@@ -65,6 +66,11 @@ class Membership:
         :raises NotFound: if no server is known that could help
         :raises Unavailable: if none of those that are known did
         """
+        room = await self._join(room_id, user_id, via, extra)
+        await take_over_from_predecessor(self.timeline, room, user_id)
+        return room
+
+    async def _join(self, room_id: str, user_id: str, via: Sequence[str], extra: JsonObject | None) -> Room:
         room = await self.timeline.names.room(room_id)
         async with self.receiver.locks.hold(("join", room_id)):
             if room is not None and await self.is_here(room):

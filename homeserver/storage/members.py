@@ -157,3 +157,15 @@ async def mutual_rooms(conn: Connection, user_nid: int, other: str) -> list[tupl
         other,
     )
     return [(row["room_nid"], row["room_id"]) for row in rows]
+
+
+async def event_nids_of(conn: Connection, room_nid: int, membership: str, limit: int) -> list[int]:
+    """The member events of at most `limit` users with that membership, the newest."""
+    rows = await conn.fetch(
+        "SELECT event_nid FROM room_members WHERE room_nid = $1 AND membership = $2 AND event_nid > 0 "
+        "ORDER BY pos DESC LIMIT $3",
+        room_nid,
+        membership,
+        limit,
+    )
+    return [row["event_nid"] for row in rows]

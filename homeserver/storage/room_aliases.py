@@ -40,3 +40,11 @@ async def delete_alias(conn: Connection, alias: str) -> None:
 async def aliases_of_room(conn: Connection, room_nid: int) -> list[str]:
     rows = await conn.fetch("SELECT alias FROM room_aliases WHERE room_nid = $1 ORDER BY created_ts, alias", room_nid)
     return [row["alias"] for row in rows]
+
+
+async def move_aliases(conn: Connection, from_nid: int, to_nid: int) -> list[str]:
+    """Lets all aliases of one room point to another; those moved."""
+    rows = await conn.fetch(
+        "UPDATE room_aliases SET room_nid = $2 WHERE room_nid = $1 RETURNING alias", from_nid, to_nid
+    )
+    return [row["alias"] for row in rows]

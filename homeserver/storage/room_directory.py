@@ -97,3 +97,8 @@ async def set_network_room(conn: Connection, instance: str, room_nid: int, liste
         await conn.execute("INSERT INTO network_rooms VALUES ($1, $2) ON CONFLICT DO NOTHING", instance, room_nid)
     else:
         await conn.execute("DELETE FROM network_rooms WHERE instance_id = $1 AND room_nid = $2", instance, room_nid)
+
+
+async def move_network_rooms(conn: Connection, from_nid: int, to_nid: int) -> None:
+    """Lets networks list one room instead of another."""
+    await conn.execute("UPDATE network_rooms SET room_nid = $2 WHERE room_nid = $1", from_nid, to_nid)
