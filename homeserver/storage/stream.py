@@ -137,6 +137,6 @@ async def lock_database(conn: Connection) -> None:
 async def open_stream(pool: Pool, publish: Publish) -> Stream:
     """The stream of a database that `lock_database` has claimed."""
     async with pool.acquire() as conn:
-        # `last_value` of an unused sequence is 1 without having been drawn, which is harmless: nothing is at 1.
-        position: int = await conn.fetchval("SELECT last_value FROM positions")
+        # `last_value` of an unused sequence is 1, and so is the first position that it gives.
+        position: int = await conn.fetchval("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM positions")
     return Stream(pool, publish, position)
