@@ -57,9 +57,18 @@ async def get_sync(services: Services, request: ApiRequest) -> JsonObject:
         since=parse_sync_token(since) if since else None,
         timeout=min(timeout_ms / 1000, LONGEST_WAIT),
         full_state=query.boolean("full_state"),
-        state_after=query.boolean("use_state_after") or query.boolean("org.matrix.msc4222.use_state_after"),
+        state_after=_state_after(request),
     )
     return await sync(sync_sources(services), sync_request)
+
+
+def _state_after(request: ApiRequest) -> str | None:
+    """The key for the state after the timeline: that of the proposal for clients that know only that."""
+    if request.query.boolean("use_state_after"):
+        return "state_after"
+    if request.query.boolean("org.matrix.msc4222.use_state_after"):
+        return "org.matrix.msc4222.state_after"
+    return None
 
 
 async def _filter(services: Services, request: ApiRequest) -> Filter:

@@ -5,6 +5,7 @@ The number of queries doesn't depend on the number of rooms.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,7 +54,7 @@ class RoomSection:
         """The part of the section that joined and left rooms have alike."""
         return {
             "timeline": {"events": self.timeline, "limited": self.limited, "prev_batch": self.prev_batch},
-            "state_after" if view.state_after else "state": {"events": self.state},
+            view.state_after or "state": {"events": self.state},
         }
 
 
@@ -78,8 +79,10 @@ async def room_sections(view: View, windows: Sequence[RoomWindow], *, with_summa
             section.summary = summary[part.room_nid]
             part.heroes = section.summary.get("m.heroes", ())
     shape = shape_of(view)
-    for room_nid, state in (await state_sections(view, parts, keys)).items():
-        sections[room_nid].state = await state_events(view.conn, state, shape)
+    states = await state_sections(view, parts, keys)
+    shown_state = iter(await state_events(view.conn, [event for state in states.values() for event in state], shape))
+    for room_nid, state in states.items():
+        sections[room_nid].state = list(itertools.islice(shown_state, len(state)))
     shown = await timeline_events(
         view.conn, view.reader, [event for part in parts for event in part.timeline], view.sights, shape
     )

@@ -92,7 +92,7 @@ async def state_sections(
     chosen: dict[int, dict[int, int]] = {}
     for part in parts:
         if view.filter.state.includes_room(view.rooms[part.room_nid].room_id):
-            chosen[part.room_nid] = _choose(part, part.spans, state_after=view.state_after)
+            chosen[part.room_nid] = _choose(part, part.spans, state_after=view.state_after is not None)
             chosen[part.room_nid].update(lazy.get(part.room_nid, {}))
     by_type = EventFilter(types=view.filter.state.types, not_types=view.filter.state.not_types)
     for room_nid, entries in chosen.items():
@@ -143,7 +143,7 @@ async def _lazy_members(view: View, parts: Sequence[StatePart], keys: dict[int, 
     reader = (view.reader.user_nid, view.reader.device_id or "")
     found: dict[int, dict[int, int]] = {}
     for part in parts:
-        entries = _choose(part, by_room.get(part.room_nid, []), state_after=view.state_after)
+        entries = _choose(part, by_room.get(part.room_nid, []), state_after=view.state_after is not None)
         if not view.filter.state.include_redundant_members:
             sent = view.sources.sent_members
             entries = {

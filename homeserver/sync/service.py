@@ -20,14 +20,16 @@ LONGEST_WAIT = 300.0  # seconds; longer, and proxies on the way give up
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """`timeout` is how long to wait at most, in seconds."""
+    """`timeout` is how long to wait at most, in seconds. `state_after` is the key under which rooms are to have the
+    state after their timelines; None: they have `state`, the one before.
+    """
 
     reader: Reader
     filter: Filter
     since: SyncToken | None = None
     timeout: float = 0.0
     full_state: bool = False
-    state_after: bool = False
+    state_after: str | None = None
 
 
 async def sync(sources: Sources, request: SyncRequest) -> JsonObject:

@@ -37,7 +37,8 @@ class View:
     """One reading: the database as one user's client may know it at position `until`.
 
     `joined` and the like say how the user stands to rooms at `until`. A room is in at most one of them; `left` has
-    rooms that the user is out of now. `sights` has those rooms whose histories had to be read to know this.
+    rooms that the user is out of now. `state_after` is the key under which a section has the state after its timeline,
+    None if it is to have the one before it. `sights` has those rooms whose histories had to be read to know this.
     """
 
     conn: Connection
@@ -47,7 +48,7 @@ class View:
     until: int
     typing_until: int
     full_state: bool
-    state_after: bool
+    state_after: str | None
     ignored: list[int]
     ignored_ids: frozenset[str]
     rooms: Mapping[int, Room]
@@ -72,7 +73,7 @@ async def open_view(
     until: int,
     typing_until: int,
     full_state: bool,
-    state_after: bool,
+    state_after: str | None,
 ) -> View:
     """Finds out how the user stands to each room at position `until`, as far as a sync since `since` needs it."""
     ignored_ids = ignored_users(await ignored_user_list(conn, reader.user_nid))
@@ -92,6 +93,8 @@ async def open_view(
         rooms=rooms,
     )
     wanted = [each for each in memberships if filter.includes_room(rooms[each.room_nid].room_id)]
+    if since is None and not filter.include_leave:
+        wanted = [each for each in wanted if each.membership not in ("leave", "ban") or each.pos > until]
     changed = [each.room_nid for each in wanted if since is None or each.pos > since]
     view.sights = await sights(conn, sources.names, reader.user_id, changed)
     for each in wanted:
@@ -100,15 +103,13 @@ async def open_view(
 
 
 def _sort_in(view: View, row: Membership, since: int | None) -> None:
-    membership = row.membership
-    sight = view.sights.get(row.room_nid)
     if row.pos > view.until:
         # What the row says is from after this reading; what it was until then stands in the room's state.
-        assert sight is not None
-        if not any(span.from_pos <= view.until for span in sight.membership):
+        held = [span for span in view.sights[row.room_nid].membership if span.from_pos <= view.until < span.to_pos]
+        if not held:
             return
-        membership = sight.membership_at(view.until)
-    match membership:
+        row = Membership(row.room_nid, held[0].value, held[0].event_nid, held[0].from_pos, None, row.forgotten)
+    match row.membership:
         case "join":
             view.joined.add(row.room_nid)
         case "invite":

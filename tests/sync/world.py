@@ -142,7 +142,7 @@ class World:
             since=None if since is None else parse_sync_token(since),
             timeout=timeout,
             full_state=full_state,
-            state_after=state_after,
+            state_after="state_after" if state_after else None,
         )
         async with asyncio.timeout(20):
             return orjson.loads(encode_json(await sync(self.sources, request)))
