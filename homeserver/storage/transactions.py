@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from homeserver.storage.stream import Connection
 
+DELAYED_DEVICE = "org.matrix.msc4140.delayed_event"
+"""What stands for the device where an event was sent later, with its delay_id as the transaction id."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientTransaction:
@@ -51,15 +54,17 @@ async def event_of_transaction(conn: Connection, room_nid: int, transaction: Cli
     return event_id
 
 
-async def transaction_ids(
-    conn: Connection, user_nid: int, device_id: str, event_nids: Collection[int]
-) -> dict[int, str]:
-    """event_nid -> txn_id, for those that this device sent."""
+async def own_transactions(
+    conn: Connection, user_nid: int, device_id: str | None, event_nids: Collection[int]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """For those of the user's events: event_nid -> txn_id if this device sent it, and event_nid -> delay_id."""
     rows = await conn.fetch(
-        "SELECT event_nid, txn_id FROM event_transactions "
-        "WHERE event_nid = ANY($1) AND user_nid = $2 AND device_id = $3",
+        "SELECT event_nid, device_id, txn_id FROM event_transactions "
+        "WHERE event_nid = ANY($1) AND user_nid = $2 AND device_id = ANY($3)",
         list(event_nids),
         user_nid,
-        device_id,
+        [DELAYED_DEVICE] if device_id is None else [device_id, DELAYED_DEVICE],
     )
-    return {row["event_nid"]: row["txn_id"] for row in rows}
+    sent = {row["event_nid"]: row["txn_id"] for row in rows if row["device_id"] == device_id}
+    delayed = {row["event_nid"]: row["txn_id"] for row in rows if row["device_id"] == DELAYED_DEVICE}
+    return sent, delayed

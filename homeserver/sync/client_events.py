@@ -16,7 +16,7 @@ from homeserver.rooms.visibility import Sight
 from homeserver.storage.events import StoredEvent, events_by_nid
 from homeserver.storage.stream import Connection
 from homeserver.storage.timeline_reads import replaced_state
-from homeserver.storage.transactions import transaction_ids
+from homeserver.storage.transactions import own_transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,9 @@ async def timeline_events(
     replaced = await replaced_state(conn, events)
     redactions = await _redactions(conn, [*events, *replaced.values()])
     transactions: dict[int, str] = {}
-    if reader.device_id is not None:
-        own = [event.nid for event in events if event.event.sender == reader.user_id]
-        if own:
-            transactions = await transaction_ids(conn, reader.user_nid, reader.device_id, own)
+    delay_ids: dict[int, str] = {}
+    if own := [event.nid for event in events if event.event.sender == reader.user_id]:
+        transactions, delay_ids = await own_transactions(conn, reader.user_nid, reader.device_id, own)
     shown: dict[int, JsonObject] = {}
     for event in events:
         sight = sights.get(event.room_nid)
@@ -70,6 +69,8 @@ async def timeline_events(
         unsigned["membership"] = membership
         if event.nid in transactions:
             unsigned["transaction_id"] = transactions[event.nid]
+        if event.nid in delay_ids:
+            unsigned["org.matrix.msc4140.delay_id"] = delay_ids[event.nid]
         before = replaced.get(event.nid)
         if before is not None:
             unsigned["replaces_state"] = before.event.event_id
