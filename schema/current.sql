@@ -11,6 +11,35 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION public.user_directory_account_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO user_directory_stale (user_nid) VALUES (NEW.user_nid);
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.user_directory_members_added() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO user_directory_stale (user_nid) SELECT DISTINCT user_nid FROM changed;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION public.user_directory_members_changed() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO user_directory_stale (user_nid)
+    SELECT DISTINCT c.user_nid FROM changed c JOIN before b ON b.room_nid = c.room_nid AND b.user_nid = c.user_nid
+     WHERE c.event_nid <> b.event_nid;
+    RETURN NULL;
+END
+$$;
+
 CREATE TABLE public.access_tokens (
     token_hash bytea NOT NULL,
     user_nid bigint NOT NULL,
@@ -68,7 +97,20 @@ CREATE TABLE public.event_relations (
     room_nid bigint NOT NULL,
     relates_to text NOT NULL,
     rel_type text NOT NULL,
-    key text
+    key text,
+    sender_nid bigint NOT NULL,
+    ord bigint,
+    replaces boolean NOT NULL
+);
+
+CREATE TABLE public.event_search (
+    event_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    sender_nid bigint NOT NULL,
+    ord bigint NOT NULL,
+    key smallint NOT NULL,
+    text text NOT NULL,
+    terms tsvector NOT NULL
 );
 
 CREATE TABLE public.event_transactions (
@@ -356,6 +398,18 @@ CREATE TABLE public.uia_sessions (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.user_directory (
+    user_nid bigint NOT NULL,
+    displayname text,
+    avatar_url text,
+    text text NOT NULL,
+    terms tsvector NOT NULL
+);
+
+CREATE TABLE public.user_directory_stale (
+    user_nid bigint NOT NULL
+);
+
 CREATE TABLE public.user_notifications (
     user_nid bigint NOT NULL,
     room_nid bigint NOT NULL,
@@ -404,6 +458,9 @@ ALTER TABLE ONLY public.devices
 
 ALTER TABLE ONLY public.event_relations
     ADD CONSTRAINT event_relations_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.event_search
+    ADD CONSTRAINT event_search_pkey PRIMARY KEY (event_nid);
 
 ALTER TABLE ONLY public.event_transactions
     ADD CONSTRAINT event_transactions_pkey PRIMARY KEY (user_nid, device_id, room_nid, txn_id);
@@ -501,6 +558,9 @@ ALTER TABLE ONLY public.stream_readers
 ALTER TABLE ONLY public.uia_sessions
     ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
 
+ALTER TABLE ONLY public.user_directory
+    ADD CONSTRAINT user_directory_pkey PRIMARY KEY (user_nid);
+
 ALTER TABLE ONLY public.user_notifications
     ADD CONSTRAINT user_notifications_pkey PRIMARY KEY (user_nid, room_nid, ord);
 
@@ -516,7 +576,11 @@ CREATE INDEX account_data_ignored_users ON public.account_data USING btree (pos)
 
 CREATE INDEX account_data_stream ON public.account_data USING btree (user_nid, pos);
 
-CREATE INDEX event_relations_target ON public.event_relations USING btree (relates_to, rel_type);
+CREATE INDEX event_relations_target ON public.event_relations USING btree (relates_to, rel_type, ord) INCLUDE (sender_nid, room_nid);
+
+CREATE INDEX event_relations_threads ON public.event_relations USING btree (room_nid, ord) INCLUDE (relates_to, sender_nid) WHERE (rel_type = 'm.thread'::text);
+
+CREATE INDEX event_search_terms ON public.event_search USING gin (terms) WITH (fastupdate='on', gin_pending_list_limit='1024');
 
 CREATE INDEX event_transactions_event ON public.event_transactions USING btree (event_nid);
 
@@ -560,9 +624,17 @@ CREATE INDEX room_state_to ON public.room_state USING btree (room_nid, to_pos) W
 
 CREATE INDEX room_summaries_directory ON public.room_summaries USING btree (joined_members, room_nid) WHERE published;
 
+CREATE INDEX user_directory_terms ON public.user_directory USING gin (terms) WITH (fastupdate='on');
+
 CREATE INDEX user_notifications_event ON public.user_notifications USING btree (room_nid, ord);
 
 CREATE INDEX user_notifications_stream ON public.user_notifications USING btree (ord) WHERE notify;
+
+CREATE TRIGGER user_directory_account AFTER INSERT OR UPDATE OF displayname, avatar_url, deactivated ON public.accounts FOR EACH ROW EXECUTE FUNCTION public.user_directory_account_changed();
+
+CREATE TRIGGER user_directory_added AFTER INSERT ON public.room_members REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.user_directory_members_added();
+
+CREATE TRIGGER user_directory_changed AFTER UPDATE ON public.room_members REFERENCING OLD TABLE AS before NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.user_directory_members_changed();
 
 ALTER TABLE ONLY public.access_tokens
     ADD CONSTRAINT access_tokens_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
@@ -665,6 +737,9 @@ ALTER TABLE ONLY public.room_summaries
 
 ALTER TABLE ONLY public.state_snapshots
     ADD CONSTRAINT state_snapshots_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.user_directory
+    ADD CONSTRAINT user_directory_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.user_notifications
     ADD CONSTRAINT user_notifications_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);

@@ -26,6 +26,7 @@ from homeserver.protocol.signing import SigningKey
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.head import RoomHead, StateEntry
 from homeserver.rooms.notifications import Notifications
+from homeserver.rooms.relations import check_relation
 from homeserver.storage.events import events_by_id
 from homeserver.storage.names import BoundedCache, Names, Room
 from homeserver.storage.room_heads import create_room_row, read_head
@@ -212,6 +213,7 @@ class Timeline:
             if current and current.event.content == new.content and current.event.sender == new.sender:
                 return current.event.event_id
         event = await self.build(conn, head, new)
+        await check_relation(conn, self.names, head.room, new, append.rows.events)
         await append.append_to_head(event, new.transaction)
         return event.event_id
 

@@ -12,7 +12,9 @@ import orjson
 
 from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.events import Event
+from homeserver.protocol.identifiers import fits_identifier
 from homeserver.protocol.room_versions import room_version
+from homeserver.storage.event_search import index_events
 from homeserver.storage.stream import Connection
 
 # The place in the timeline of an event told at position p is p << ORD_SHIFT: between two of them is room for what is
@@ -158,7 +160,10 @@ def contains_url(event: Event) -> bool:
 
 
 async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEventRow]) -> None:
-    """Writes events with their relations and the redactions they ask for. What was an outlier gets its place."""
+    """Writes events with their relations, the redactions they ask for and the words that they are found by.
+
+    What was an outlier gets its place.
+    """
     events = [row.event for row in rows]
     await conn.execute(
         """
@@ -194,7 +199,12 @@ async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEvent
         ["{" + ",".join(map(str, row.auth_nids)) + "}" for row in rows],
     )
     await _insert_relations(conn, room_nid, rows)
-    redactions = [(row.nid, redacts) for row in rows if (redacts := row.event.redacts) and not row.status.rejected]
+    await index_events(conn, room_nid, rows)
+    redactions = [
+        (row.nid, redacts)
+        for row in rows
+        if (redacts := row.event.redacts) and fits_identifier(redacts) and not row.status.rejected
+    ]
     if redactions:
         await conn.executemany(
             "INSERT INTO redactions (event_nid, room_nid, redacts) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -204,14 +214,14 @@ async def insert_events(conn: Connection, room_nid: int, rows: Sequence[NewEvent
 
 async def _insert_relations(conn: Connection, room_nid: int, rows: Iterable[NewEventRow]) -> None:
     relations = [
-        (row.nid, room_nid, *relation)
+        (row.nid, room_nid, *relation, row.sender_nid, row.ord, can_replace(row.event))
         for row in rows
         if row.status <= Status.SOFT_FAILED and (relation := relation_of(row.event.content)) is not None
     ]
     if relations:
         await conn.executemany(
-            "INSERT INTO event_relations (event_nid, room_nid, relates_to, rel_type, key) VALUES ($1, $2, $3, $4, $5) "
-            "ON CONFLICT DO NOTHING",
+            "INSERT INTO event_relations (event_nid, room_nid, relates_to, rel_type, key, sender_nid, ord, replaces) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
             relations,
         )
 
@@ -227,7 +237,21 @@ def relation_of(content: dict[str, Any]) -> tuple[str, str, str | None] | None:
     target, rel_type, key = relation.get("event_id"), relation.get("rel_type"), relation.get("key")
     if not isinstance(target, str) or not isinstance(rel_type, str):
         return None
+    if not fits_identifier(target) or not fits_identifier(rel_type):
+        return None  # an index can't hold it, and no event has such an id
     return _storable(target), _storable(rel_type), _storable(key) if isinstance(key, str) else None
+
+
+def can_replace(event: Event) -> bool:
+    """Whether an event has what a replacement must have in itself.
+
+    # spec: client-server-api/#validity-of-replacement-events
+    """
+    relation = relation_of(event.content)
+    if relation is None or relation[1] != "m.replace" or event.is_state:
+        return False
+    # What is encrypted has its new content inside.
+    return event.type == "m.room.encrypted" or isinstance(event.content.get("m.new_content"), dict)
 
 
 def _storable(text: str) -> str:

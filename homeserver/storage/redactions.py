@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.storage.event_search import unindex_event
 from homeserver.storage.stream import Connection
 
 
@@ -14,6 +15,7 @@ async def mark_redacted(conn: Connection, event_nid: int, redaction_nid: int, re
         redaction_nid,
     )
     await conn.execute("DELETE FROM event_relations WHERE event_nid = $1", event_nid)
+    await unindex_event(conn, event_nid)
 
 
 async def redactions_of(conn: Connection, event_id: str, room_nid: int) -> list[int]:
