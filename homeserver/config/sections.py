@@ -316,6 +316,14 @@ class PresenceConfig(Section):
     )
 
 
+class UserDirectoryConfig(Section):
+    search_all_users: bool = Field(
+        False,
+        description="Whether everyone finds every user of this server in the user directory, and not only those with "
+        "whom they share a room or who are in a public one.",
+    )
+
+
 class Config(Section):
     server_name: ServerName = Field(
         "localhost",
@@ -373,6 +381,7 @@ class Config(Section):
     passwords: PasswordsConfig = Field(PasswordsConfig(), description="Passwords.")
     auth: AuthConfig = Field(AuthConfig(), description="Access tokens.")
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
+    user_directory: UserDirectoryConfig = Field(UserDirectoryConfig(), description="Whom people find by name.")
     rate_limits: RateLimitsConfig = Field(
         RateLimitsConfig(), description="How often something may be done before it is refused with M_LIMIT_EXCEEDED."
     )
