@@ -7,6 +7,7 @@ person would have read after scrolling up.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -68,6 +69,12 @@ class Client:
         self.since: str | None = None
         self.rooms: dict[str, Room] = {}
 
+    def resumed(self, since: str | None) -> Client:
+        """The same account and device, which remembers nothing but a sync token."""
+        client = copy.copy(self)
+        client.since, client.rooms = since, {}
+        return client
+
     async def request(
         self, method: str, path: str, body: Json | None = None, query: Mapping[str, str | int] | None = None
     ) -> Any:
@@ -88,10 +95,13 @@ class Client:
         query = {"server_name": via, "via": via} if via else {}
         return str((await self.request("POST", f"/join/{quote(room)}", {}, query))["room_id"])
 
-    async def send(self, room_id: str, content: str | Json, event_type: str = "m.room.message") -> str:
-        """Sends a text, or any content, and returns the event id."""
+    async def send(self, room_id: str, content: str | Json, transaction_id: str | None = None) -> str:
+        """Sends a message, given its text or its content, and returns the event id.
+
+        With the `transaction_id` of an earlier attempt nothing is sent twice.
+        """
         body = {"msgtype": "m.text", "body": content} if isinstance(content, str) else content
-        path = f"/rooms/{quote(room_id)}/send/{event_type}/{next(self._transaction_ids)}"
+        path = f"/rooms/{quote(room_id)}/send/m.room.message/{transaction_id or next(self._transaction_ids)}"
         return str((await self.request("PUT", path, body))["event_id"])
 
     async def edit(self, room_id: str, event_id: str, text: str) -> str:
@@ -135,9 +145,15 @@ class Client:
         if since is not None:
             query["since"] = since
         response: Json = await self.request("GET", "/sync", query=query)
-        for membership, rooms in response.get("rooms", {}).items():
-            for room_id, section in rooms.items():
-                await self._take(room_id, membership, section, since)
+        sections = [
+            (room_id, membership, section)
+            for membership, rooms in response.get("rooms", {}).items()
+            for room_id, section in rooms.items()
+        ]
+        # All that may fail comes first, so that a sync that did can be made again.
+        missed = [await self._missed(*section, since) for section in sections]
+        for (room_id, membership, section), events in zip(sections, missed, strict=True):
+            self._take(room_id, membership, section, events)
         self.since = response["next_batch"]
         return response
 
@@ -172,15 +188,19 @@ class Client:
 
         await self.sync_until(holds, f"to see {user_id} {membership}", seconds)
 
-    async def _take(self, room_id: str, membership: str, section: Json, since: str | None) -> None:
+    async def _missed(self, room_id: str, membership: str, section: Json, since: str | None) -> list[Json]:
+        """What a limited timeline has left out."""
+        timeline = section.get("timeline", {})
+        if membership != "join" or not timeline.get("limited") or "prev_batch" not in timeline:
+            return []
+        return await self._backwards(room_id, timeline["prev_batch"], since)
+
+    def _take(self, room_id: str, membership: str, section: Json, missed: list[Json]) -> None:
         room = self.room(room_id)
         room.membership = membership
-        timeline = section.get("timeline", {})
-        events = timeline.get("events", [])
-        if membership == "join" and timeline.get("limited") and "prev_batch" in timeline:
-            missed = await self._backwards(room_id, timeline["prev_batch"], since)
-            known = {event["event_id"] for event in room.timeline}
-            room.timeline += [event for event in missed if event["event_id"] not in known]
+        known = {event["event_id"] for event in room.timeline}
+        room.timeline += [event for event in missed if event["event_id"] not in known]
+        events = section.get("timeline", {}).get("events", [])
         room.timeline += events
         stripped = section.get(f"{membership}_state", {}).get("events", [])
         for event in [*stripped, *section.get("state", {}).get("events", []), *events]:
