@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeserver.protocol.client_event import client_event
 from homeserver.protocol.events import JsonObject
@@ -17,6 +17,7 @@ from homeserver.storage.events import StoredEvent, events_by_nid
 from homeserver.storage.stream import Connection
 from homeserver.storage.timeline_reads import replaced_state
 from homeserver.storage.transactions import own_transactions
+from homeserver.sync.aggregations import aggregations
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,29 @@ async def timeline_events(
     sights: Mapping[int, Sight],
     shape: Shape = _CLIENT_SHAPE,
 ) -> dict[int, JsonObject]:
-    """event_nid -> the event as this client is shown it in a timeline.
+    """event_nid -> the event as this client is shown it in a timeline, with its aggregations.
 
     :param sights: by room, where the user's membership may not have been "join" all along the events
     # spec: client-server-api/#room-event-format
     """
+    found = await aggregations(conn, reader.user_id, reader.user_nid, events, sights)
+    every = found.with_children(events)
+    unsigned = await _unsigned_of_all(conn, reader, every, sights, shape)
+    nested = replace(shape, fields=None)
+
+    def show_nested(event: StoredEvent) -> JsonObject:
+        return _show(event, unsigned[event.nid], nested)
+
+    # The latest events of threads first: they are shown inside others.
+    for event in [*found.latest_in_threads, *events]:
+        if relations := found.of(event, show_nested):
+            unsigned[event.nid]["m.relations"] = relations
+    return {event.nid: _show(event, unsigned[event.nid], shape) for event in events}
+
+
+async def _unsigned_of_all(
+    conn: Connection, reader: Reader, events: Sequence[StoredEvent], sights: Mapping[int, Sight], shape: Shape
+) -> dict[int, JsonObject]:
     now = int(time.time() * 1000)
     replaced = await replaced_state(conn, events)
     redactions = await _redactions(conn, [*events, *replaced.values()])
@@ -59,7 +78,7 @@ async def timeline_events(
     delay_ids: dict[int, str] = {}
     if own := [event.nid for event in events if event.event.sender == reader.user_id]:
         transactions, delay_ids = await own_transactions(conn, reader.user_nid, reader.device_id, own)
-    shown: dict[int, JsonObject] = {}
+    all_unsigned: dict[int, JsonObject] = {}
     for event in events:
         sight = sights.get(event.room_nid)
         unsigned = _unsigned(event, now, redactions, shape)
@@ -78,8 +97,8 @@ async def timeline_events(
             if sight is None or membership == "join" or (before.ord is not None and sight.sees(before.ord)):
                 unsigned["prev_content"] = before.event.content
                 unsigned["prev_sender"] = before.event.sender
-        shown[event.nid] = _show(event, unsigned, shape)
-    return shown
+        all_unsigned[event.nid] = unsigned
+    return all_unsigned
 
 
 async def state_events(
