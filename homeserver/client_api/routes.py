@@ -14,6 +14,7 @@ from homeserver.client_api import (
     login,
     logout,
     mutual_rooms,
+    notifications,
     profile,
     push_rules,
     receipts,
@@ -25,13 +26,16 @@ from homeserver.client_api import (
     room_events_send,
     room_members_read,
     room_membership,
+    room_relations,
     room_state_read,
     room_summary,
     room_upgrades,
+    search,
     space_hierarchy,
     sync,
     third_party_lookup,
     typing,
+    user_directory,
     versions,
     well_known,
 )
@@ -50,6 +54,7 @@ CLIENT_ROUTES: list[Route] = [
     *filters.ROUTES,
     *account_data.ROUTES,
     *push_rules.ROUTES,
+    *notifications.ROUTES,
     *room_creation.ROUTES,
     *room_membership.ROUTES,
     *room_events_read.ROUTES,
@@ -68,6 +73,9 @@ CLIENT_ROUTES: list[Route] = [
     *room_state_read.ROUTES,
     *sync.ROUTES,
     *typing.ROUTES,
+    *room_relations.ROUTES,
+    *search.ROUTES,
+    *user_directory.ROUTES,
 ]
 
 # Served where a listener serves `admin`.
