@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 from aiohttp import web
 
 from homeserver import logs, metrics
@@ -101,6 +102,11 @@ class HttpServer:
                 response = await self._call(ApiRequest(raw, route, params, self, address, request_id))
         except MatrixError as error:
             response = error_response(error)
+        except _DATABASE_GONE as error:
+            log.warning("The database did not answer %s %s: %s", raw.method, raw.path, error)
+            response = error_response(
+                MatrixError("The server's database does not answer at the moment; try again", status=503)
+            )
         except Exception:
             log.exception("Unhandled error at %s %s", raw.method, route.path if route else "an unknown path")
             response = error_response(MatrixError("Internal error", status=500))
@@ -177,6 +183,16 @@ class _Connection(web.RequestHandler):
         response.headers.update(CORS_HEADERS)
         response.force_close()
         return response
+
+
+# What asyncpg raises when the database is stopped, restarted or unreachable.
+_DATABASE_GONE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+)
 
 
 class _Server(web.Server):
