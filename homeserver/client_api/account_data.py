@@ -14,6 +14,7 @@ from homeserver.protocol.identifiers import is_room_id
 from homeserver.protocol.push_rule_edits import ruleset_json
 from homeserver.services import Services
 from homeserver.storage.account_data import GLOBAL, find_account_data, put_account_data
+from homeserver.storage.push_rules import find_push_rules
 
 _MAX_BYTES = 1024 * 1024
 _MAX_TYPE = 255
@@ -38,7 +39,9 @@ async def get_global(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3useruseridaccount_datatype"""
     check_own_user(request)
     if request.params["type"] == "m.push_rules":
-        return {"global": ruleset_json({}, request.requester.user_id)}
+        async with services.pool.acquire() as conn:
+            rules = await find_push_rules(conn, request.requester.user_nid)
+        return {"global": ruleset_json(rules, request.requester.user_id)}
     return await _get(services, request, GLOBAL)
 
 

@@ -202,6 +202,26 @@ class Notifications:
         rules = self.compile(read_rules(settings.rules), push.event.room_id)
         return evaluate(push, rules, PushUser(settings.user_id))
 
+    async def actions_for(
+        self, conn: Connection, head: RoomHead, names: Names, event: Event, user_nid: int, *, highlight: bool
+    ) -> Actions:
+        """What an event that notified a user (`highlight`: as one) does to the user's devices, as the rules are now.
+
+        Should they no longer say what they said then, what is known of it: that it notified.
+        """
+        [settings] = await settings_of(conn, head.room.nid, [user_nid])
+        push = EventForPush(
+            event,
+            member_count=await joined_count(conn, head.room.nid),
+            power_levels=await power_levels(conn, head, names),
+        )
+        name = await display_names(conn, head, names, [settings.user_id])
+        user = PushUser(settings.user_id, name.get(settings.user_id))
+        actions = evaluate(push, self.compile(read_rules(settings.rules), event.room_id), user)
+        if actions.notify and actions.highlight is highlight:
+            return actions
+        return Actions(notify=True, highlight=highlight, sound=None, tweaks={"highlight": True} if highlight else {})
+
     async def notify_invited(self, write: Write, room: Room, event: Event, event_nid: int, pos: int) -> None:
         """Writes what an invite to a room that this server is not in does to the user of ours whom it is for."""
         assert event.state_key is not None
@@ -292,7 +312,10 @@ class _Batch:
         assert row.ord is not None
         thread_id = await self._thread(event)
         push = EventForPush(
-            event, member_count=audience.joined, power_levels=await self._power_levels(), in_thread=thread_id != MAIN
+            event,
+            member_count=audience.joined,
+            power_levels=await power_levels(self.conn, self.head, self.names),
+            in_thread=thread_id != MAIN,
         )
         ordinary, unread = evaluate(push, DEFAULT, _NOBODY), counts_as_unread(event)
         if ordinary.notify or unread:
@@ -339,12 +362,6 @@ class _Batch:
             root = await thread_of(self.conn, self.head.room.nid, event.event_id)
         return root if is_event_id(root) else MAIN
 
-    async def _power_levels(self) -> PowerLevels | None:
-        # While a room is being joined its state is not here yet.
-        if await self.head.state_event(self.conn, self.names, "m.room.create") is None:
-            return None
-        return await self.head.power_levels(self.conn, self.names)
-
     def _place_members(self, event: Event, ord: int) -> None:
         """Finds out of members with new rules whether ordinary messages notify them, from this event on.
 
@@ -377,7 +394,7 @@ class _Batch:
             if (common.notify, common.highlight) != (told.notify, told.highlight):
                 outcomes.update((member.user_nid, common) for member in members.values())
             if addressed.by_name:
-                names = await self._display_names(members)
+                names = await display_names(self.conn, self.head, self.names, members)
                 for user_id, member in members.items():
                     outcomes[member.user_nid] = evaluate(push, rules, PushUser(user_id, names.get(user_id)))
             else:
@@ -394,15 +411,6 @@ class _Batch:
         found = await joined_by_id(self.conn, self.head.room.nid, local)
         present = {user_id: nid for user_id, nid in found.items() if nid not in self._went}
         return present | {user_id: self._came[user_id] for user_id in local if user_id in self._came}
-
-    async def _display_names(self, user_ids: Iterable[str]) -> dict[str, str]:
-        keys = [("m.room.member", user_id) for user_id in user_ids]
-        names: dict[str, str] = {}
-        for (_, user_id), entry in (await self.head.state(self.conn, self.names, keys)).items():
-            name = entry.event.content.get("displayname")
-            if isinstance(name, str):
-                names[user_id] = name
-        return names
 
     async def _of_invited(self, push: EventForPush) -> dict[int, Actions]:
         """What an invite does to the user of ours whom it is for, who is no member."""
@@ -440,6 +448,24 @@ def _addressed(rules: Sequence[Rule]) -> _Addressed | None:
         values=tuple(one.key for one in conditions if isinstance(one, PropertyIsMe)),
         by_name=any(isinstance(one, ContainsDisplayName) for one in conditions),
     )
+
+
+async def power_levels(conn: Connection, head: RoomHead, names: Names) -> PowerLevels | None:
+    """The power levels of a room whose state may not be here: it is being joined, or others are in it alone."""
+    if await head.state_event(conn, names, "m.room.create") is None:
+        return None
+    return await head.power_levels(conn, names)
+
+
+async def display_names(conn: Connection, head: RoomHead, names: Names, user_ids: Iterable[str]) -> dict[str, str]:
+    """The names that members have in a room, as far as they have any."""
+    found: dict[str, str] = {}
+    state = await head.state(conn, names, [("m.room.member", user_id) for user_id in user_ids])
+    for (_, user_id), entry in state.items():
+        name = entry.event.content.get("displayname")
+        if isinstance(name, str):
+            found[user_id] = name
+    return found
 
 
 def relevant_rules(rules: UserRules, room_id: str) -> dict[str, Any]:

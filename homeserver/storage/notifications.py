@@ -280,6 +280,16 @@ async def read_positions(conn: Connection, user_nid: int, room_nids: Collection[
     return positions
 
 
+async def joined_at(conn: Connection, user_nid: int) -> dict[int, int]:
+    """The rooms that the user is joined to, and since when: room_nid -> ord of the join."""
+    rows = await conn.fetch(
+        "SELECT m.room_nid, k.ord FROM room_members m JOIN read_marks k ON k.user_nid = m.user_nid "
+        "AND k.room_nid = m.room_nid AND k.thread_id = '' WHERE m.user_nid = $1 AND m.membership = 'join'",
+        user_nid,
+    )
+    return {row["room_nid"]: row["ord"] for row in rows}
+
+
 async def quiet_spans(conn: Connection, user_nid: int, room_nids: Collection[int]) -> dict[int, list[tuple[int, int]]]:
     """room_nid -> when the user had silenced the room: [(from_ord, to_ord), …] in order, `to_ord` not included."""
     rows = await conn.fetch(
