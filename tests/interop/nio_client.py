@@ -21,7 +21,7 @@ from nio import (
 
 from tests.support.client import PASSWORD
 
-_POLL_MILLISECONDS = 10_000
+_POLL_MILLISECONDS = 1_000
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,14 @@ class NioClient:
     async def sees(self, room_id: str, *texts: str, seconds: float = 30.0) -> None:
         """Returns once these texts are among the messages of the room."""
 
-        def all_there() -> bool:
-            return set(texts) <= {text for _, text in self.messages(room_id)}
+        def missing() -> set[str]:
+            return set(texts) - {text for _, text in self.messages(room_id)}
 
-        await self.until(all_there, f"to see {texts[-1]!r}", seconds)
+        try:
+            await self.until(lambda: not missing(), "to see messages", seconds)
+        except TimeoutError as error:
+            error.add_note(f"Missing: {sorted(missing())}")
+            raise
 
     async def _take(self, response: object) -> None:
         # An answer that does not have the form that the library expects is an error too.
@@ -144,7 +148,10 @@ async def restarted(url: str, login: Login, store: Path, before: NioClient) -> A
 async def _syncing(client: NioClient) -> AsyncIterator[NioClient]:
     try:
         yield client
-        assert not client.syncing.done(), client.syncing
+        # Not cancelled: it stores a token before it hands over what came with it.
+        client.nio.stop_sync_forever()
+        async with asyncio.timeout(30):
+            await client.syncing
     finally:
         client.syncing.cancel()
         await asyncio.gather(client.syncing, return_exceptions=True)
