@@ -49,7 +49,11 @@ from homeserver.protocol.identifiers import domain_of, localpart_of
 from homeserver.protocol.signing import SigningKey, parse_verify_key
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.backfill import Backfiller
+from homeserver.rooms.delayed_events import DelayedEvents
+from homeserver.rooms.delayed_events import Limits as DelayLimits
 from homeserver.rooms.membership import Membership
+from homeserver.rooms.presence import Presence
+from homeserver.rooms.presence_upkeep import PresenceUpkeep
 from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
@@ -170,6 +174,8 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         stack.push_async_callback(activity.write)
         await stack.enter_async_context(_background(activity.run))
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
+        await stack.enter_async_context(_presence(services))
+        await stack.enter_async_context(_background(services.delayed_events.run))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
@@ -190,6 +196,10 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
     )
     async with _remote(config, signing_key, stream.pool) as remote:
         receiver = Receiver(timeline, remote)
+        membership = Membership(timeline, receiver, RemoteJoins(timeline, receiver))
+        typing = TypingUsers(changes)
+        rate_limits = RateLimits(config.rate_limits)
+        delays = DelayLimits(config.delayed_events.max_delay_seconds * 1000, config.delayed_events.max_scheduled)
         yield Services(
             config=config,
             signing_key=signing_key,
@@ -199,12 +209,29 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             timeline=timeline,
             receiver=receiver,
             backfiller=Backfiller(receiver),
-            membership=Membership(timeline, receiver, RemoteJoins(timeline, receiver)),
+            membership=membership,
             spaces=SpaceHierarchy(timeline, remote),
-            typing=TypingUsers(changes),
+            typing=typing,
+            presence=Presence(typing, enabled=config.presence.enabled),
+            delayed_events=DelayedEvents(membership, delays, partial(rate_limits.use, "message")),
             receipts=Receipts(stream, names),
             remote=remote,
+            rate_limits=rate_limits,
         )
+
+
+@asynccontextmanager
+async def _presence(services: Services) -> AsyncIterator[None]:
+    """What presence does in the background."""
+    upkeep = PresenceUpkeep(services.presence, services.pool, services.changes, services.server_name)
+    await upkeep.restore()
+    async with _background(upkeep.run), _background(upkeep.write_now_and_then):
+        try:
+            yield
+        finally:
+            services.presence.close()
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        await upkeep.write()
 
 
 @asynccontextmanager
@@ -264,9 +291,7 @@ def _http_server(services: Services, appservices: Appservices, activity: DeviceA
     authenticator = Authenticator(
         services.pool, appservices, activity, query_access_tokens=config.auth.query_access_tokens
     )
-    return HttpServer(
-        services, authenticator, RateLimits(config.rate_limits), appservices, max_body=config.limits.request_bytes
-    )
+    return HttpServer(services, authenticator, services.rate_limits, appservices, max_body=config.limits.request_bytes)
 
 
 @asynccontextmanager

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from homeserver.changes import Changes
     from homeserver.config import Config
     from homeserver.protocol.signing import SigningKey
+    from homeserver.rate_limits import RateLimits
     from homeserver.remote import Remote
     from homeserver.rooms.backfill import Backfiller
+    from homeserver.rooms.delayed_events import DelayedEvents
     from homeserver.rooms.membership import Membership
+    from homeserver.rooms.presence import Presence
     from homeserver.rooms.receipts import Receipts
     from homeserver.rooms.receive import Receiver
     from homeserver.rooms.space_hierarchy import SpaceHierarchy
@@ -36,8 +39,11 @@ class Services:
     membership: Membership
     spaces: SpaceHierarchy
     typing: TypingUsers
+    presence: Presence
+    delayed_events: DelayedEvents
     receipts: Receipts
     remote: Remote
+    rate_limits: RateLimits
 
     @property
     def server_name(self) -> str:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from homeserver.client_api import delayed_events
+from homeserver.client_api.room_event_requests import check_canonical_alias, event_type, timestamp, transaction_of
 from homeserver.client_api.rooms import room_of, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import string
-from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, TooLarge
+from homeserver.protocol.errors import Forbidden, InvalidParam, TooLarge
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.identifiers import domain_of, is_event_id, is_room_alias
+from homeserver.protocol.identifiers import is_event_id
 from homeserver.rooms.timeline import NewEvent
 from homeserver.services import Services
 from homeserver.storage.events import event_by_id
 from homeserver.storage.names import Room
-from homeserver.storage.room_aliases import room_of_alias
-from homeserver.storage.transactions import ClientTransaction
 
 
 async def put_send(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid"""
     room, content = await room_of(services, request), await request.json()
-    type = _event_type(request)
+    if (delay_ms := delayed_events.delay_of(request)) is not None:
+        return await delayed_events.schedule(
+            services, request, room, content, delay_ms=delay_ms, state_key=None, txn_id=request.params["txnId"]
+        )
+    services.presence.active(request.requester.user_nid)
+    type = event_type(request)
     if type == "m.room.redaction":
         redacts = content.get("redacts")
         return await _redact(services, request, room, redacts if isinstance(redacts, str) else "", content)
@@ -29,8 +34,8 @@ async def put_send(services: Services, request: ApiRequest) -> JsonObject:
         type,
         request.requester.user_id,
         content,
-        origin_server_ts=_timestamp(request),
-        transaction=_transaction(request),
+        origin_server_ts=timestamp(request),
+        transaction=transaction_of(request),
     )
     return {"event_id": await services.timeline.send_event(room, event)}
 
@@ -61,7 +66,7 @@ async def _redact(services: Services, request: ApiRequest, room: Room, redacts: 
         sender,
         content,
         redacts=redacts,
-        transaction=_transaction(request),
+        transaction=transaction_of(request),
     )
     return {"event_id": await timeline.send_event(room, event)}
 
@@ -69,7 +74,12 @@ async def _redact(services: Services, request: ApiRequest, room: Room, redacts: 
 async def put_state(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey"""
     room, content = await room_of(services, request), await request.json()
-    type, state_key = _event_type(request), request.params.get("stateKey", "")
+    type, state_key = event_type(request), request.params.get("stateKey", "")
+    if (delay_ms := delayed_events.delay_of(request)) is not None:
+        return await delayed_events.schedule(
+            services, request, room, content, delay_ms=delay_ms, state_key=state_key, txn_id=None
+        )
+    services.presence.active(request.requester.user_nid)
     if len(state_key.encode()) > 255:
         raise TooLarge("state_key has more than 255 bytes")
     sender = request.requester.user_id
@@ -82,56 +92,9 @@ async def put_state(services: Services, request: ApiRequest) -> JsonObject:
             member = await head.state_event(conn, services.timeline.names, type, state_key)
         return {"event_id": member.event_id if member is not None else ""}
     if type == "m.room.canonical_alias":
-        await _check_canonical_alias(services, room, content)
-    event = NewEvent(type, sender, content, state_key=state_key, origin_server_ts=_timestamp(request))
+        await check_canonical_alias(services, room, content)
+    event = NewEvent(type, sender, content, state_key=state_key, origin_server_ts=timestamp(request))
     return {"event_id": await services.timeline.send_event(room, event)}
-
-
-async def _check_canonical_alias(services: Services, room: Room, content: JsonObject) -> None:
-    """New aliases must point to this room.  # spec: client-server-api/#mroomcanonical_alias"""
-    timeline = services.timeline
-    async with services.pool.acquire() as conn:
-        head = await timeline.head(conn, room)
-        current = await head.state_event(conn, timeline.names, "m.room.canonical_alias")
-    old = _aliases(current.content) if current is not None else set()
-    for alias in _aliases(content) - old:
-        if not isinstance(alias, str) or not is_room_alias(alias):
-            raise InvalidParam(f"{alias!r} is not a room alias")
-        if domain_of(alias) == services.server_name:
-            async with services.pool.acquire() as conn:
-                target = await room_of_alias(conn, alias)
-        else:
-            target, _ = await services.remote.query_directory(domain_of(alias), alias)
-        if target != room.room_id:
-            raise BadRequest(f"{alias} does not point to this room", errcode="M_BAD_ALIAS")
-
-
-def _aliases(content: JsonObject) -> set[object]:
-    alias, others = content.get("alias"), content.get("alt_aliases")
-    if not isinstance(others, list):
-        others = []
-    return {value for value in [alias, *others] if value is not None and not isinstance(value, (dict, list))}
-
-
-def _event_type(request: ApiRequest) -> str:
-    type = request.params["eventType"]
-    if len(type.encode()) > 255:
-        raise TooLarge("The event type has more than 255 bytes")
-    return type
-
-
-def _transaction(request: ApiRequest) -> ClientTransaction:
-    requester = request.requester
-    # An application service that names no device has one set of transaction ids for each of its users.
-    device = requester.device_id or f"appservice:{requester.appservice_id}"
-    return ClientTransaction(requester.user_nid, device, request.params["txnId"])
-
-
-def _timestamp(request: ApiRequest) -> int | None:
-    # spec: application-service-api/#timestamp-massaging
-    if request.requester.appservice_id is None:
-        return None
-    return request.query.integer("ts", minimum=0)
 
 
 ROUTES: list[Route] = [

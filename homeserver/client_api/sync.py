@@ -37,6 +37,7 @@ def sync_sources(services: Services) -> Sources:
         names=services.timeline.names,
         typing=services.typing,
         sent_members=_sent_members.setdefault(services.stream, SentMembers()),
+        presence=services.presence,
     )
 
 
@@ -48,7 +49,7 @@ def reader_of(requester: Requester) -> Reader:
 async def get_sync(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3sync"""
     query = request.query
-    query.choice("set_presence", ("online", "offline", "unavailable"))
+    state = query.choice("set_presence", ("online", "offline", "unavailable"), default="online")
     since = query.string("since")
     timeout_ms = query.integer("timeout", default=0, minimum=0, maximum=_MAX_INTEGER)
     sync_request = SyncRequest(
@@ -59,7 +60,9 @@ async def get_sync(services: Services, request: ApiRequest) -> JsonObject:
         full_state=query.boolean("full_state"),
         state_after=_state_after(request),
     )
-    return await sync(sync_sources(services), sync_request)
+    requester = request.requester
+    with services.presence.syncing(requester.user_nid, requester.user_id, requester.device_id, state):
+        return await sync(sync_sources(services), sync_request)
 
 
 def _state_after(request: ApiRequest) -> str | None:

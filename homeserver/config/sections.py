@@ -324,6 +324,80 @@ class UserDirectoryConfig(Section):
     )
 
 
+class DelayedEventsConfig(Section):
+    max_delay_seconds: int = Field(
+        24 * 3600, ge=1, le=365 * 24 * 3600, description="How far ahead an event may be scheduled."
+    )
+    max_scheduled: int = Field(
+        100, ge=0, le=100_000, description="How many events one user may have scheduled at once; 0 for none at all."
+    )
+
+
+class TurnConfig(Section):
+    uris: tuple[str, ...] = Field(
+        (),
+        description="Addresses of TURN servers that relay calls between people who can't reach each other. Without "
+        "them calls work only where a direct connection does.",
+        examples=[["turns:turn.example.org:5349?transport=tcp", "turn:turn.example.org:3478?transport=udp"]],
+    )
+    shared_secret: Annotated[SecretStr | None, FromFile()] = Field(
+        None, description="What the TURN servers have as static-auth-secret: each user gets credentials made from it."
+    )
+    username: str | None = Field(None, description="Instead of shared_secret: one name for all.")
+    password: Annotated[SecretStr | None, FromFile()] = Field(None, description="The password of that username.")
+    lifetime_seconds: int = Field(
+        24 * 3600, ge=60, description="How long credentials are good for. Clients fetch new ones before that."
+    )
+    guests: bool = Field(False, description="Whether guests get credentials too.")
+
+    @field_validator("uris")
+    @classmethod
+    def _check_uris(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch(r"(turns?|stuns?):[^\s]{1,1000}", uri) for uri in value):
+            raise ValueError("each must be an address such as turn:turn.example.org:3478?transport=udp")
+        return value
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> TurnConfig:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("must have both username and password, or neither")
+        if self.uris and self.shared_secret is None and self.username is None:
+            raise ValueError("must have a shared_secret, or a username and password, for the uris")
+        return self
+
+
+class SupportContact(Section):
+    matrix_id: str | None = Field(None, description="A user id.")
+    email_address: str | None = Field(None, description="An e-mail address.")
+    role: str = Field("m.role.admin", description="m.role.admin, m.role.security or one of your own.")
+
+    @model_validator(mode="after")
+    def _check_reachable(self) -> SupportContact:
+        if self.matrix_id is None and self.email_address is None:
+            raise ValueError("must have a matrix_id or an email_address")
+        return self
+
+
+class SupportConfig(Section):
+    contacts: tuple[SupportContact, ...] = Field(
+        (),
+        description="Who administers this server, for anyone to look up. role is m.role.admin or m.role.security.",
+        examples=[[{"matrix_id": "@admin:example.org", "email_address": "admin@example.org", "role": "m.role.admin"}]],
+    )
+    page: str | None = Field(
+        None, description="A page that helps the users of this server.", examples=["https://example.org/support"]
+    )
+
+
+class PolicyServerConfig(Section):
+    public_key: str | None = Field(
+        None,
+        description="The ed25519 public key (unpadded base64) of a policy server that runs under this server's name, "
+        "for others to look up and enter into their rooms.",
+        examples=["6yhHGKhCiXTSEN2ksjV7kXN6rBQZ3XbM7LlC6NSs0WM"],
+    )
+
+
 class Config(Section):
     server_name: ServerName = Field(
         "localhost",
@@ -382,6 +456,14 @@ class Config(Section):
     auth: AuthConfig = Field(AuthConfig(), description="Access tokens.")
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
     user_directory: UserDirectoryConfig = Field(UserDirectoryConfig(), description="Whom people find by name.")
+    delayed_events: DelayedEventsConfig = Field(
+        DelayedEventsConfig(), description="Events that clients have sent later; calls use them to notice who has gone."
+    )
+    turn: TurnConfig = Field(TurnConfig(), description="Relays for calls.")
+    support: SupportConfig = Field(SupportConfig(), description="Whom to turn to, at /.well-known/matrix/support.")
+    policy_server: PolicyServerConfig = Field(
+        PolicyServerConfig(), description="A policy server of yours, at /.well-known/matrix/policy_server."
+    )
     rate_limits: RateLimitsConfig = Field(
         RateLimitsConfig(), description="How often something may be done before it is refused with M_LIMIT_EXCEEDED."
     )

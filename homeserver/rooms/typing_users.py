@@ -49,6 +49,11 @@ class TypingUsers:
         """The number of the newest change."""
         return self._counter
 
+    def next_number(self) -> int:
+        """Draws the next number, for a change of another kind that the same token tells of (presence)."""
+        self._counter += 1
+        return self._counter
+
     def knows(self, position: int) -> bool:
         """Whether `changed_since` can tell what a client with this number missed; if not, it is told everything."""
         return self._floor <= position <= self._counter
@@ -113,10 +118,10 @@ class TypingUsers:
         return is_new
 
     def _changed(self, room_nid: int) -> None:
-        self._counter += 1
+        number = self.next_number()
         # Newest last, so that the rooms to forget stand in front.
         room = self._rooms[room_nid] = self._rooms.pop(room_nid)
-        room.changed = self._counter
+        room.changed = number
         if len(self._rooms) > _REMEMBERED_ROOMS:
             self._forget_quiet_rooms()
         self._changes.publish(rooms=[room_nid])

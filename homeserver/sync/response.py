@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from homeserver.protocol.events import JsonObject
-from homeserver.sync import account_data, invited_rooms, joined_rooms, knocked_rooms, left_rooms
+from homeserver.sync import account_data, invited_rooms, joined_rooms, knocked_rooms, left_rooms, presence
 from homeserver.sync.tokens import SyncToken
 from homeserver.sync.view import View
 
@@ -20,7 +20,7 @@ async def complete(view: View) -> JsonObject:
         "knock": await knocked_rooms.complete(view),
         "leave": await left_rooms.complete(view, data),
     }
-    return _response(view, rooms, data)
+    return _response(view, rooms, data, await presence.complete(view))
 
 
 async def incremental(view: View, since: SyncToken) -> JsonObject:
@@ -34,20 +34,24 @@ async def incremental(view: View, since: SyncToken) -> JsonObject:
         "knock": await knocked_rooms.incremental(view, since.position),
         "leave": await left_rooms.incremental(view, data, new_left, since.position),
     }
-    return _response(view, rooms, data)
+    return _response(view, rooms, data, await presence.incremental(view, rooms["join"], new, since.typing))
 
 
 def says_something(response: JsonObject) -> bool:
     """Whether a response is worth ending a long poll for."""
-    return bool(any(response["rooms"].values()) or response["account_data"]["events"])
+    return bool(
+        any(response["rooms"].values()) or response["account_data"]["events"] or response["presence"]["events"]
+    )
 
 
-def _response(view: View, rooms: JsonObject, data: account_data.AccountData) -> JsonObject:
+def _response(
+    view: View, rooms: JsonObject, data: account_data.AccountData, presences: list[JsonObject]
+) -> JsonObject:
     return {
         "next_batch": str(SyncToken(view.until, view.typing_until)),
         "rooms": rooms,
         "account_data": {"events": data.everywhere},
-        "presence": {"events": []},
+        "presence": {"events": presences},
         "to_device": {"events": []},
         "device_lists": {"changed": [], "left": []},
         "device_one_time_keys_count": {},

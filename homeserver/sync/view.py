@@ -10,6 +10,7 @@ import orjson
 
 from homeserver.changes import Changes
 from homeserver.protocol.filters import Filter
+from homeserver.rooms.presence import Presence
 from homeserver.rooms.typing_users import TypingUsers
 from homeserver.rooms.visibility import Sight, sights
 from homeserver.storage.members import Membership, memberships_of
@@ -30,6 +31,7 @@ class Sources:
     names: Names
     typing: TypingUsers
     sent_members: SentMembers
+    presence: Presence | None = None
 
 
 @dataclass(slots=True)
