@@ -8,7 +8,7 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_user_id
 from homeserver.storage.accounts import find_account
 from homeserver.storage.members import joined_servers
-from homeserver.storage.profiles import profile_of
+from homeserver.storage.profiles import whole_profile
 from homeserver.storage.room_aliases import room_of_alias
 
 _MOST_SERVERS = 100
@@ -24,7 +24,7 @@ async def get_profile(federation: Federation, request: PeerRequest) -> JsonObjec
         account = await find_account(conn, user_id)
         if account is None:
             raise NotFound("There is no such user")
-        profile = await profile_of(conn, user_id)
+        profile = await whole_profile(conn, user_id)
     if field is None:
         return {**profile}
     if field not in profile:

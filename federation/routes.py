@@ -13,6 +13,7 @@ from federation import (
     queries,
     space_hierarchy,
     state,
+    timestamp_to_event,
     transactions,
 )
 from federation.authentication import signed
@@ -49,6 +50,7 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
     ("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     ("POST", f"{_V1}/publicRooms", public_rooms.post_public_rooms),
     ("GET", f"{_V1}/hierarchy/{{roomId}}", space_hierarchy.get_hierarchy),
+    ("GET", f"{_V1}/timestamp_to_event/{{roomId}}", timestamp_to_event.get_timestamp_to_event),
 ]
 
 

@@ -11,6 +11,8 @@ from homeserver.services import Services
 async def get_capabilities(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3capabilities"""
     person = not request.requester.guest
+    # spec: client-server-api/#guest-access
+    profile_fields = {"enabled": True} if person else {"enabled": True, "allowed": ["displayname"]}
     return {
         "capabilities": {
             "m.change_password": {"enabled": person},
@@ -18,12 +20,17 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
                 "default": services.config.rooms.default_version,
                 "available": dict.fromkeys(ROOM_VERSIONS, "stable"),
             },
-            "m.profile_fields": {"enabled": True, "allowed": ["displayname", "avatar_url"]},
+            "m.profile_fields": profile_fields,
+            "uk.tcpip.msc4133.profile_fields": profile_fields,
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": False},
             "m.get_login_token": {"enabled": False},
             "m.forget_forced_upon_leave": {"enabled": False},
+            "org.matrix.msc4140.delayed_events": {
+                "max_delay_ms": services.delayed_events.limits.max_delay_ms,
+                "max_scheduled": services.delayed_events.limits.max_scheduled,
+            },
         }
     }
 

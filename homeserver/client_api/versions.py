@@ -13,7 +13,16 @@ VERSIONS = [
 ]
 
 # Clients switch a feature on when they find it here: a flag goes in together with the last endpoint that it promises.
-UNSTABLE_FEATURES: dict[str, bool] = {}
+UNSTABLE_FEATURES: dict[str, bool] = {
+    "org.matrix.msc4140": True,
+    "org.matrix.msc3030": True,  # timestamp_to_event
+    "org.matrix.msc4151": True,  # reports of rooms
+    "org.matrix.msc4260": True,  # reports of users
+    "uk.half-shot.msc2666.query_mutual_rooms": True,
+    "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
+    "uk.tcpip.msc4133": True,  # profile fields
+    "uk.tcpip.msc4133.stable": True,
+}
 
 
 async def get_versions(services: Services, request: ApiRequest) -> JsonObject:

@@ -142,4 +142,5 @@ async def deactivate_account(conn: Connection, user_nid: int) -> bool:
         "avatar_url = NULL WHERE user_nid = $1 AND NOT deactivated RETURNING true",
         user_nid,
     )
+    await conn.execute("DELETE FROM profile_fields WHERE user_nid = $1", user_nid)
     return bool(done)
