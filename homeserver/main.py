@@ -385,8 +385,8 @@ async def _pool(url: str, size: int) -> AsyncIterator[Pool]:
     try:
         yield pool
     finally:
-        # Whatever still runs has been cancelled; a connection that does not come back must not keep us.
-        with contextlib.suppress(TimeoutError):
+        # Whatever still runs has been cancelled; a database that does not answer must neither keep us nor fail us.
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await pool.close()
         pool.terminate()

@@ -1,6 +1,6 @@
 """A PostgreSQL of our own inside the data directory: found, initialised, started, watched over and stopped here.
 
-PostgreSQL runs in the foreground as a child of this process and never outlives it: the kernel sends it a fast shutdown
+PostgreSQL runs in the foreground as a child of this process and never outlives it: the kernel shuts it down at once
 when this process dies, however it dies (`postgres_child.py`). It listens on a unix socket only, in a directory that
 nobody else can enter, and tells users apart by who they are on this machine (`peer`), so there is no password to keep.
 
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
             await self.stop()
             raise
 
-    async def stop(self, seconds: float = 60.0) -> None:
+    async def stop(self, seconds: float = 20.0) -> None:
         """Shuts the database down: politely for `seconds`, then at once (nothing committed is lost either way)."""
         process, self._process = self._process, None
         if process is not None:
@@ -158,7 +158,7 @@ class EmbeddedPostgres:
             pid = _postmaster(self._database_dir).pid
             if pid is not None:
                 with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGINT)  # where the kernel didn't
+                    os.kill(pid, signal.SIGQUIT)  # where the kernel didn't
         end = time.monotonic() + 120
         while lock is None and time.monotonic() < end:
             await asyncio.sleep(_POLL_SECONDS)

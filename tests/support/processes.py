@@ -105,7 +105,7 @@ class ServerProcess:
             error.add_note(self.log_tail())
             raise
 
-    def stop(self, seconds: float = 30.0) -> None:
+    def stop(self, seconds: float = 60.0) -> None:
         """Ends it by SIGTERM. Raises AssertionError unless it ends with status 0 and leaves nothing running."""
         process = self._process
         assert process is not None, "is not running"
