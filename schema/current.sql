@@ -68,6 +68,26 @@ CREATE TABLE public.accounts (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.delayed_events (
+    delay_id text NOT NULL,
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    room_nid bigint NOT NULL,
+    txn_id text,
+    type text NOT NULL,
+    state_key text,
+    content bytea NOT NULL,
+    origin_server_ts bigint,
+    rate_limited boolean NOT NULL,
+    delay_ms bigint NOT NULL,
+    scheduled_ts bigint NOT NULL,
+    send_ts bigint NOT NULL,
+    claimed_until bigint DEFAULT 0 NOT NULL,
+    event_id text,
+    error bytea,
+    finalised_ts bigint
+);
+
 CREATE TABLE public.destination_rooms (
     destination text NOT NULL,
     room_nid bigint NOT NULL,
@@ -177,12 +197,25 @@ CREATE TABLE public.notified_threads (
     last_ord bigint NOT NULL
 );
 
+CREATE TABLE public.openid_tokens (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
 CREATE SEQUENCE public.positions
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+
+CREATE TABLE public.presence (
+    user_nid bigint NOT NULL,
+    presence text NOT NULL,
+    status_msg text,
+    last_active_ts bigint NOT NULL
+);
 
 CREATE TABLE public.profile_fields (
     user_nid bigint NOT NULL,
@@ -447,6 +480,12 @@ ALTER TABLE ONLY public.account_data
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (user_nid);
 
+ALTER TABLE ONLY public.delayed_events
+    ADD CONSTRAINT delayed_events_pkey PRIMARY KEY (delay_id);
+
+ALTER TABLE ONLY public.delayed_events
+    ADD CONSTRAINT delayed_events_user_nid_device_id_room_nid_txn_id_key UNIQUE (user_nid, device_id, room_nid, txn_id);
+
 ALTER TABLE ONLY public.destination_rooms
     ADD CONSTRAINT destination_rooms_pkey PRIMARY KEY (destination, room_nid);
 
@@ -488,6 +527,12 @@ ALTER TABLE ONLY public.network_rooms
 
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_pkey PRIMARY KEY (room_nid, thread_id);
+
+ALTER TABLE ONLY public.openid_tokens
+    ADD CONSTRAINT openid_tokens_pkey PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY public.presence
+    ADD CONSTRAINT presence_pkey PRIMARY KEY (user_nid);
 
 ALTER TABLE ONLY public.profile_fields
     ADD CONSTRAINT profile_fields_pkey PRIMARY KEY (user_nid, name);
@@ -576,6 +621,12 @@ CREATE INDEX account_data_ignored_users ON public.account_data USING btree (pos)
 
 CREATE INDEX account_data_stream ON public.account_data USING btree (user_nid, pos);
 
+CREATE INDEX delayed_events_due ON public.delayed_events USING btree (send_ts) WHERE (finalised_ts IS NULL);
+
+CREATE INDEX delayed_events_finalised ON public.delayed_events USING btree (user_nid, finalised_ts) WHERE (finalised_ts IS NOT NULL);
+
+CREATE INDEX delayed_events_user ON public.delayed_events USING btree (user_nid, send_ts) WHERE (finalised_ts IS NULL);
+
 CREATE INDEX event_relations_target ON public.event_relations USING btree (relates_to, rel_type, ord) INCLUDE (sender_nid, room_nid);
 
 CREATE INDEX event_relations_threads ON public.event_relations USING btree (room_nid, ord) INCLUDE (relates_to, sender_nid) WHERE (rel_type = 'm.thread'::text);
@@ -597,6 +648,8 @@ CREATE INDEX hierarchy_pages_user ON public.hierarchy_pages USING btree (user_ni
 CREATE INDEX network_rooms_room ON public.network_rooms USING btree (room_nid);
 
 CREATE INDEX notified_threads_last ON public.notified_threads USING btree (room_nid, last_ord);
+
+CREATE INDEX openid_tokens_expiry ON public.openid_tokens USING btree (expires_ts);
 
 CREATE INDEX push_rules_stream ON public.push_rules USING btree (pos);
 
@@ -645,6 +698,12 @@ ALTER TABLE ONLY public.account_data
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.delayed_events
+    ADD CONSTRAINT delayed_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.delayed_events
+    ADD CONSTRAINT delayed_events_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.destination_rooms
     ADD CONSTRAINT destination_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
@@ -680,6 +739,12 @@ ALTER TABLE ONLY public.network_rooms
 
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.openid_tokens
+    ADD CONSTRAINT openid_tokens_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.presence
+    ADD CONSTRAINT presence_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.profile_fields
     ADD CONSTRAINT profile_fields_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid);
