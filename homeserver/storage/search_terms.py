@@ -89,8 +89,8 @@ def searchable(text: str) -> SearchableText:
 def _pieces_of_words(words: set[str]) -> set[str]:
     pieces: set[str] = set()
     for word in words:
-        # The last two characters too: what is shorter than a piece is looked for as the beginning of one.
-        pieces.add(f"~{word[-2:]}")
+        # Its end too: what is shorter than a piece is looked for as the beginning of one.
+        pieces.update((f"~{word[-1]}", f"~{word[-2:]}"))
         pieces.update([f"~{word[at : at + 3]}" for at in range(len(word) - 2)])
     return pieces
 

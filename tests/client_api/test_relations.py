@@ -57,7 +57,7 @@ async def _join(user: Api, room: str) -> None:
 
 
 async def _ignore(user: Api, *others: Api) -> None:
-    content = {"ignored_users": {other.user_id: {} for other in others}}
+    content: dict[str, Any] = {"ignored_users": {other.user_id: {} for other in others}}
     await user.put(f"/user/{quote(user.user_id)}/account_data/m.ignored_user_list", content)
 
 
