@@ -91,8 +91,8 @@ async def write_notifications(conn: Connection, room_nid: int, rows: Notificatio
         )
     for change in rows.quiet:
         await _write_quiet(conn, room_nid, change)
-    threads = {row.thread_id: row.ord for row in rows.ordinary if row.thread_id != MAIN}
-    threads |= {row.thread_id: row.ord for row in rows.users if row.thread_id != MAIN}
+    told = [(row.ord, row.thread_id) for row in rows.ordinary] + [(row.ord, row.thread_id) for row in rows.users]
+    threads = {thread_id: ord for ord, thread_id in sorted(told) if thread_id != MAIN}
     if threads:
         await conn.execute(
             "INSERT INTO notified_threads (room_nid, thread_id, last_ord) "
