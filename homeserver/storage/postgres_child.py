@@ -4,9 +4,11 @@
 
 Becomes the unprivileged user (UID -1: stays who it is), asks the kernel to send SIGQUIT (immediate shutdown) when the
 server dies, however it dies, and turns into the program. Immediate, because a fast shutdown that comes while PostgreSQL
-recovers from a crash of its own can hang for ever (seen with 18.6); its next start recovers, and nothing is lost. A script instead of a `preexec_fn`, because that would run Python
-between fork and exec of a process with threads. It imports nothing of the project: it must start in a few
-milliseconds, and the project may be unreadable for whoever it becomes.
+recovers from a crash of its own can hang for ever (seen with 18.6); its next start recovers, and nothing is lost.
+
+A script instead of a `preexec_fn`, because that would run Python between fork and exec of a process with threads. It
+imports nothing of the project: it must start in a few milliseconds, and the project may be unreadable for whoever it
+becomes.
 """
 
 from __future__ import annotations
