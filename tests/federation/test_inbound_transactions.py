@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from homeserver.protocol.events import JsonObject
 from homeserver.protocol.event_builder import complete_template
+from homeserver.protocol.events import JsonObject
 from tests.support.client import Client
 from tests.support.federating import Network, Node, state_ids, timeline_ids
 from tests.support.hostile import forge, send_pdus
@@ -21,9 +21,9 @@ async def _room(network: Network) -> tuple[Node, Node, Client, Client, str]:
 
 async def test_one_bad_event_does_not_keep_the_others_out(network: Network) -> None:
     """Of a transaction each event is judged alone: malformed and forged ones get an error, the good ones are taken."""
-    victim, evil, alice, mallory, room_id = await _room(network)
+    victim, evil, _alice, mallory, room_id = await _room(network)
     good = await forge(evil, room_id, sender=mallory.user_id)
-    unsigned = (await forge(evil, room_id, sender=mallory.user_id)).json | {"signatures": {}}
+    unsigned = (await forge(evil, room_id, sender=mallory.user_id, depth=39)).json | {"signatures": {}}
     misshapen = good.json | {"depth": "deep"}
     altered = (await forge(evil, room_id, sender=mallory.user_id, depth=40)).json
     altered = altered | {"origin_server_ts": 5}
@@ -36,7 +36,7 @@ async def test_one_bad_event_does_not_keep_the_others_out(network: Network) -> N
 
 async def test_an_event_in_the_name_of_another_servers_user_is_dropped(network: Network) -> None:
     """A server can't speak for users of others: their own server has to sign."""
-    victim, evil, alice, mallory, room_id = await _room(network)
+    victim, evil, alice, _mallory, room_id = await _room(network)
     forged = await forge(evil, room_id, sender=alice.user_id)
     results = await send_pdus(evil, victim, forged.json)
     assert "error" in results[forged.event_id]
@@ -72,7 +72,7 @@ async def test_events_that_claim_to_be_of_another_room_change_nothing_there(netw
 
 async def test_a_server_without_power_can_not_take_over(network: Network) -> None:
     """State that the rules refuse its sender is rejected, however well it is signed."""
-    victim, evil, alice, mallory, room_id = await _room(network)
+    victim, evil, _alice, mallory, room_id = await _room(network)
     before = await state_ids(victim, room_id)
     forged = await forge(
         evil,
@@ -89,7 +89,7 @@ async def test_a_server_without_power_can_not_take_over(network: Network) -> Non
 
 async def test_events_over_the_size_limit_are_dropped(network: Network) -> None:
     """An event of more than 65,536 bytes is not taken; what comes with it is."""
-    victim, evil, alice, mallory, room_id = await _room(network)
+    victim, evil, _alice, mallory, room_id = await _room(network)
     good = await forge(evil, room_id, sender=mallory.user_id)
     big = good.json | {"content": {"body": "x" * 70_000}}
     results = await send_pdus(evil, victim, big, good.json)
@@ -97,19 +97,20 @@ async def test_events_over_the_size_limit_are_dropped(network: Network) -> None:
 
 
 async def test_events_of_rooms_that_this_server_is_not_in_are_ignored(network: Network) -> None:
-    """They get an error each and leave no trace."""
+    """They leave no trace, and get an error where their id can be known without knowing the room's version."""
     victim, evil = await network.server(), await network.server()
     mallory = await evil.user("mallory")
-    room_id = await mallory.create_room(preset="public_chat", room_version="1")
+    room_id = await mallory.create_room(preset="public_chat")
     forged = await forge(evil, room_id, sender=mallory.user_id)
-    results = await send_pdus(evil, victim, forged.json)
-    assert "error" in results[forged.event_id]
+    old = {"room_id": room_id, "event_id": "$old:localhost"}
+    results = await send_pdus(evil, victim, forged.json, old)
+    assert results == {"$old:localhost": {"error": "This server is not in that room"}}
     assert await victim.services.timeline.names.room(room_id) is None
 
 
 async def test_a_repeated_transaction_is_answered_and_not_processed(network: Network) -> None:
     """The same transaction, even twice at the same moment, has its effect once and its answer each time."""
-    victim, evil, alice, mallory, room_id = await _room(network)
+    victim, evil, _alice, mallory, room_id = await _room(network)
     event = await forge(evil, room_id, sender=mallory.user_id)
     answers = await asyncio.gather(*(send_pdus(evil, victim, event.json, txn_id="same") for _ in range(4)))
     assert answers == [{event.event_id: {}}] * 4

@@ -24,7 +24,7 @@ async def _trio(network: Network, carols_power: int = 100) -> tuple[list[Node], 
 
 async def test_a_join_over_one_server_is_passed_on_to_the_others(network: Network) -> None:
     """Carol joins and leaves over Alice's server; Bob's learns of it and Carol hears Bob at once."""
-    nodes, (alice, bob, carol), room_id = await _trio(network)
+    _nodes, (alice, bob, carol), room_id = await _trio(network)
     await bob.sees_member(room_id, carol.user_id, "join")
     await bob.send(room_id, "hello Carol")
     await carol.sees(room_id, "hello Carol")

@@ -28,9 +28,7 @@ async def _shared_room(network: Network, **settings: object) -> tuple[Node, Node
 async def test_bob_joins_by_alias_and_they_chat(network: Network, version: str) -> None:
     """A user joins a room of another server by its alias, and both hear each other, in every format of events."""
     one, two, alice, bob = await _pair(network)
-    room_id = await alice.create_room(
-        preset="public_chat", room_alias_name="tea", name="Tea", room_version=version
-    )
+    room_id = await alice.create_room(preset="public_chat", room_alias_name="tea", name="Tea", room_version=version)
     assert await bob.join(f"#tea:{one.name}") == room_id
     await bob.sync_until(lambda: bob.room(room_id).membership == "join", "to be in the room")
     await alice.sees_member(room_id, bob.user_id, "join")
@@ -55,7 +53,7 @@ async def test_bob_reads_what_was_said_before_he_came(network: Network) -> None:
 
 async def test_bob_is_invited_and_accepts(network: Network) -> None:
     """An invitation reaches the other server with what it says of the room, and can be accepted."""
-    one, two, alice, bob = await _pair(network)
+    _one, _two, alice, bob = await _pair(network)
     room_id = await alice.create_room(preset="private_chat", name="Secret", invite=[bob.user_id])
     await bob.sync_until(lambda: bob.room(room_id).membership == "invite", "to be invited")
     assert bob.room(room_id).state["m.room.name", ""]["content"] == {"name": "Secret"}
@@ -68,7 +66,7 @@ async def test_bob_is_invited_and_accepts(network: Network) -> None:
 
 async def test_bob_declines_an_invitation(network: Network) -> None:
     """Declining reaches the room over the server that the invitation came from."""
-    one, two, alice, bob = await _pair(network)
+    _one, _two, alice, bob = await _pair(network)
     room_id = await alice.create_room(preset="private_chat", invite=[bob.user_id])
     await bob.sync_until(lambda: bob.room(room_id).membership == "invite", "to be invited")
     await bob.membership(room_id, "leave")
@@ -78,7 +76,7 @@ async def test_bob_declines_an_invitation(network: Network) -> None:
 
 async def test_an_invitation_is_withdrawn(network: Network) -> None:
     """Kicking someone who is invited ends the invitation on the other server, which is not in the room."""
-    one, two, alice, bob = await _pair(network)
+    _one, _two, alice, bob = await _pair(network)
     room_id = await alice.create_room(preset="private_chat", invite=[bob.user_id])
     await bob.sync_until(lambda: bob.room(room_id).membership == "invite", "to be invited")
     await alice.membership(room_id, "kick", bob.user_id)
@@ -98,7 +96,7 @@ async def test_bob_leaves_and_hears_no_more(network: Network) -> None:
 @pytest.mark.parametrize("action", ["kick", "ban"])
 async def test_bob_is_thrown_out(network: Network, action: str) -> None:
     """A kick or a ban reaches the server of whom it hits, who can't speak any more; after a ban also not come back."""
-    one, two, alice, bob, room_id = await _shared_room(network)
+    one, _two, alice, bob, room_id = await _shared_room(network)
     await alice.membership(room_id, action, bob.user_id)
     await bob.sync_until(lambda: bob.room(room_id).membership == "leave", "to be out")
     with pytest.raises(RequestFailed) as refused:
@@ -115,7 +113,7 @@ async def test_bob_is_thrown_out(network: Network, action: str) -> None:
 
 async def test_bob_comes_back_and_misses_what_was_said_meanwhile(network: Network) -> None:
     """Who left and came back is sent nothing of what was said in between, and goes on as before."""
-    one, two, alice, bob, room_id = await _shared_room(network)
+    one, _two, alice, bob, room_id = await _shared_room(network)
     await bob.membership(room_id, "leave")
     await alice.sees_member(room_id, bob.user_id, "leave")
     meanwhile = await alice.send(room_id, "meanwhile")
@@ -129,7 +127,7 @@ async def test_bob_comes_back_and_misses_what_was_said_meanwhile(network: Networ
 
 async def test_bob_knocks_and_is_let_in(network: Network) -> None:
     """A knock shows in the room, and can be answered with an invitation."""
-    one, two, alice, bob = await _pair(network)
+    one, _two, alice, bob = await _pair(network)
     knock = {"type": "m.room.join_rules", "state_key": "", "content": {"join_rule": "knock"}}
     room_id = await alice.create_room(preset="private_chat", name="Door", initial_state=[knock])
     await bob.request("POST", f"/knock/{room_id}", {"reason": "please"}, query={"via": one.name})
@@ -218,7 +216,7 @@ async def test_the_sender_loses_nothing_by_stopping(network: Network) -> None:
 
 async def test_typing_and_receipts_are_told(network: Network) -> None:
     """Who types, and who has read what, is seen on the other server."""
-    one, two, alice, bob, room_id = await _shared_room(network)
+    _one, _two, alice, bob, room_id = await _shared_room(network)
     event_id = await alice.send(room_id, "read this")
     await bob.sees(room_id, "read this")
     seen: list[str] = []
@@ -237,7 +235,7 @@ async def test_typing_and_receipts_are_told(network: Network) -> None:
 
 async def test_a_redaction_reaches_the_other_server(network: Network) -> None:
     """What is redacted is redacted everywhere."""
-    one, two, alice, bob, room_id = await _shared_room(network)
+    _one, _two, alice, bob, room_id = await _shared_room(network)
     event_id = await alice.send(room_id, "oops")
     await bob.sees(room_id, "oops")
     await alice.redact(room_id, event_id)
@@ -251,7 +249,7 @@ async def test_a_redaction_reaches_the_other_server(network: Network) -> None:
 
 async def test_profiles_are_looked_up(network: Network) -> None:
     """The profile of a user of another server can be read."""
-    one, two, alice, bob = await _pair(network)
+    _one, _two, alice, bob = await _pair(network)
     await alice.request("PUT", f"/profile/{alice.user_id}/displayname", {"displayname": "Alice A."})
     profile = await bob.request("GET", f"/profile/{alice.user_id}")
     assert profile["displayname"] == "Alice A."

@@ -45,6 +45,11 @@ class Node:
         return f"http://127.0.0.1:{self._config.listeners[0].port}"
 
     @property
+    def federation_url(self) -> str:
+        """Where other servers reach it, over TLS."""
+        return f"https://127.0.0.1:{self._config.listeners[1].port}"
+
+    @property
     def services(self) -> Services:
         return self.server.services
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.event_builder import build_event
+from homeserver.protocol.events import Event, JsonObject
 from homeserver.storage.events import events_by_nid
 from tests.support.federating import Node
 
@@ -53,5 +53,3 @@ async def send_pdus(node: Node, to: Node, *pdus: JsonObject, txn_id: str | None 
     answer = await node.remote.send_transaction(to.name, txn_id or f"forged-{id(transaction)}", transaction)
     results: JsonObject = answer["pdus"]
     return results
-
-
