@@ -31,10 +31,6 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
                 "max_delay_ms": services.delayed_events.limits.max_delay_ms,
                 "max_scheduled": services.delayed_events.limits.max_scheduled,
             },
-            "org.matrix.msc4140.delayed_events": {
-                "max_delay_ms": services.delayed_events.limits.max_delay_ms,
-                "max_scheduled": services.delayed_events.limits.max_scheduled,
-            },
         }
     }
 
