@@ -13,11 +13,13 @@ from federation import (
     queries,
     space_hierarchy,
     state,
+    third_party_invites,
     timestamp_to_event,
     transactions,
 )
 from federation.authentication import signed
 from federation.keys import get_server_keys, notary_handlers
+from federation.openid import get_userinfo
 from federation.peers import Federation, PeerHandler
 from federation.version import get_version
 from homeserver.http import Auth, Route
@@ -50,6 +52,11 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
     ("GET", f"{_V1}/publicRooms", public_rooms.get_public_rooms),
     ("POST", f"{_V1}/publicRooms", public_rooms.post_public_rooms),
     ("GET", f"{_V1}/hierarchy/{{roomId}}", space_hierarchy.get_hierarchy),
+    (
+        "PUT",
+        f"{_V1}/exchange_third_party_invite/{{roomId}}",
+        third_party_invites.put_exchange_third_party_invite,
+    ),
     ("GET", f"{_V1}/timestamp_to_event/{{roomId}}", timestamp_to_event.get_timestamp_to_event),
 ]
 
@@ -59,6 +66,8 @@ def federation_routes(federation: Federation) -> list[Route]:
     get_query, post_query = notary_handlers(federation)
     return [
         Route("GET", f"{_V1}/version", get_version, Auth.NONE),
+        Route("PUT", f"{_V1}/3pid/onbind", third_party_invites.on_bind(federation), Auth.NONE),
+        Route("GET", f"{_V1}/openid/userinfo", get_userinfo, Auth.NONE),
         Route("GET", f"{_KEYS}/server", get_server_keys, Auth.NONE),
         # spec: server-server-api/#get_matrixkeyv2server: of old with a key id, which says nothing
         Route("GET", f"{_KEYS}/server/{{keyId}}", get_server_keys, Auth.NONE),

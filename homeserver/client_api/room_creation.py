@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import user_id_in
+from homeserver.client_api.rooms import no_identity_server, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import array_of_objects, array_of_strings, boolean, json_object, string
 from homeserver.protocol.errors import BadJson, InvalidParam, TooLarge
@@ -28,6 +28,8 @@ def _room_request(services: Services, creator: str, body: JsonObject) -> RoomReq
     preset = string(body, "preset") or ("public_chat" if visibility == "public" else "private_chat")
     if preset not in PRESETS:
         raise InvalidParam(f"preset must be one of {', '.join(PRESETS)}")
+    if array_of_objects(body, "invite_3pid", max_items=500):
+        raise no_identity_server()
     version = room_version(string(body, "room_version") or services.config.rooms.default_version)
     overrides = json_object(body, "power_level_content_override") or {}
     if version.privileged_creators and creator in (overrides.get("users") or {}):

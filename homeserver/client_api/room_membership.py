@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import room_id_or_alias, room_of, user_id_in, via_servers
+from homeserver.client_api.rooms import no_identity_server, room_id_or_alias, room_of, user_id_in, via_servers
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import string
 from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam
@@ -41,8 +41,8 @@ async def post_knock(services: Services, request: ApiRequest) -> JsonObject:
 async def post_invite(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3roomsroomidinvite"""
     body = await request.json()
-    if "user_id" not in body and "id_server" in body:
-        raise BadRequest("Invitations by e-mail need an identity server, which this server has none of")
+    if "user_id" not in body and not body.keys().isdisjoint(("id_server", "medium", "address")):
+        raise no_identity_server()
     room = await room_of(services, request)
     await services.membership.invite(room, request.requester.user_id, _target(body), _extra(body))
     return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from homeserver.http import ApiRequest
-from homeserver.protocol.errors import InvalidParam, NotFound
+from homeserver.protocol.errors import BadRequest, InvalidParam, NotFound
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id, is_user_id
 from homeserver.services import Services
 from homeserver.storage.members import joined_servers
@@ -60,3 +60,13 @@ def user_id_in(value: str) -> str:
     if not is_user_id(value):
         raise InvalidParam(f"{value!r} is not a user id")
     return value
+
+
+def no_identity_server() -> BadRequest:
+    """What who invites by e-mail address is told.
+
+    # spec: client-server-api/#post_matrixclientv3roomsroomidinvite
+    """
+    return BadRequest(
+        "Invitations by e-mail need an identity server, and this server trusts none", errcode="M_SERVER_NOT_TRUSTED"
+    )
