@@ -192,6 +192,7 @@ _DATABASE_GONE = (
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the connection ended just between two statements
 )
 
 
