@@ -76,7 +76,7 @@ async def put_send_join(federation: Federation, request: PeerRequest) -> JsonObj
 
 
 async def put_send_join_v1(federation: Federation, request: PeerRequest) -> Response:
-    """# spec: server-server-api/#put_matrixfederationv1send_joinroomideventid"""
+    """The same as it was first made: the answer is the second item of an array."""
     return json_response([200, await put_send_join(federation, request)])
 
 

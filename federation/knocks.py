@@ -1,4 +1,4 @@
-"""Users of other servers who knock.  # spec: server-server-api/#knocking-upon-a-room"""
+"""Users of other servers who knock.  # spec: server-server-api/#knocking-rooms"""
 
 from __future__ import annotations
 

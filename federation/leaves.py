@@ -43,5 +43,5 @@ async def put_send_leave(federation: Federation, request: PeerRequest) -> JsonOb
 
 
 async def put_send_leave_v1(federation: Federation, request: PeerRequest) -> Response:
-    """# spec: server-server-api/#put_matrixfederationv1send_leaveroomideventid"""
+    """The same as it was first made: the answer is the second item of an array."""
     return json_response([200, await put_send_leave(federation, request)])

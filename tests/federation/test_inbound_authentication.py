@@ -9,6 +9,7 @@ import pytest
 
 from federation.signed_requests import sign_request
 from homeserver.protocol.canonical_json import encode_canonical_json
+from homeserver.protocol.events import JsonObject
 from homeserver.protocol.signing import SigningKey, check_signed_json, generate_signing_key
 from homeserver.remote import RemoteError
 from tests.support.api import Answer, open_api
@@ -89,7 +90,8 @@ async def test_a_server_that_asks_too_often_is_told_to_wait(network: Network) ->
 async def test_a_transaction_that_is_too_long_is_refused(network: Network) -> None:
     """At most 50 events and 100 EDUs, both in arrays."""
     one, two = await network.server(), await network.server()
-    for content in ({"pdus": [{}] * 51}, {"pdus": [], "edus": [{}] * 101}, {"pdus": {}}, {"pdus": [], "edus": "x"}):
+    too_long: list[JsonObject] = [{"pdus": [{}] * 51}, {"pdus": [], "edus": [{}] * 101}]
+    for content in (*too_long, {"pdus": {}}, {"pdus": [], "edus": "x"}):
         with pytest.raises(RemoteError) as refused:
             await two.remote.send_transaction(one.name, "long", content)
         assert refused.value.peer_status == 400
@@ -113,7 +115,7 @@ async def test_a_notary_vouches_for_the_keys_of_others(network: Network) -> None
     """Asked for another server's keys, this one fetches them and adds its signature; of one that is silent, nothing."""
     one, two = await network.server(), await network.server()
     key, notary_key = two.services.signing_key, one.services.signing_key
-    query = {"server_keys": {two.name: {}, "silent.invalid": {}, one.name: {}}}
+    query: JsonObject = {"server_keys": {two.name: {}, "silent.invalid": {}, one.name: {}}}
     posted = (await _call(one, "POST", "/_matrix/key/v2/query", [], query)).body["server_keys"]
     fetched = (await _call(one, "GET", f"/_matrix/key/v2/query/{two.name}", [])).body["server_keys"]
     assert {answer["server_name"] for answer in posted} == {one.name, two.name}
@@ -121,7 +123,8 @@ async def test_a_notary_vouches_for_the_keys_of_others(network: Network) -> None
         assert answer["verify_keys"] == {key.key_id: {"key": key.verify_key_base64}}
         check_signed_json(answer, two.name, key.key_id, key.verify_key)
         check_signed_json(answer, one.name, notary_key.key_id, notary_key.verify_key)
-    for wrong in ({}, {"server_keys": []}, {"server_keys": {"not a name": {}}}, {"server_keys": {two.name: []}}):
+    malformed: list[JsonObject] = [{}, {"server_keys": []}, {"server_keys": {"no name": {}}}]
+    for wrong in (*malformed, {"server_keys": {two.name: []}}):
         assert (await _call(one, "POST", "/_matrix/key/v2/query", [], wrong)).status == 400
 
 

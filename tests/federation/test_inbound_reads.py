@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ async def test_a_stranger_reads_nothing(network: Network) -> None:
     shared = await alice.create_room(preset="public_chat")
     await bob.join(shared, via=one.name)
     remote = two.remote
-    calls = {
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
         "event": lambda: remote.get_event(one.name, event_id),
         "state": lambda: remote.get_state(one.name, room_id, event_id),
         "state_ids": lambda: remote.get_state_ids(one.name, room_id, event_id),
@@ -50,9 +51,9 @@ async def test_a_stranger_reads_nothing(network: Network) -> None:
             await call()
         assert refused.value.peer_status == (404 if name == "event" else 403), name
     # Nor by the id of a room that it is in.
-    for call in (remote.get_state, remote.get_state_ids, remote.get_event_auth):
+    for ask in (remote.get_state, remote.get_state_ids, remote.get_event_auth):
         with pytest.raises(RemoteError) as refused:
-            await call(one.name, shared, event_id)
+            await ask(one.name, shared, event_id)
         assert refused.value.peer_status == 404
     assert await remote.backfill(one.name, shared, [event_id], 10) == []
     assert await _missing(two, one, shared, [], [event_id]) == []
@@ -131,12 +132,13 @@ async def test_a_denied_server_reads_nothing(network: Network) -> None:
     event_id = await alice.send(room_id, "something")
     await alice.set_state(room_id, "m.room.server_acl", {"allow": ["*"], "deny": ["localhost"]})
     remote = two.remote
-    for call in (
+    calls: list[Callable[[], Awaitable[object]]] = [
         lambda: remote.get_state_ids(one.name, room_id, event_id),
         lambda: remote.backfill(one.name, room_id, [event_id], 10),
         lambda: remote.make_join(one.name, room_id, bob.user_id, ["12"]),
         lambda: remote.make_leave(one.name, room_id, bob.user_id),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(RemoteError) as refused:
             await call()
         assert (refused.value.peer_status, refused.value.peer_errcode) == (403, "M_FORBIDDEN")
