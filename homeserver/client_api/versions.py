@@ -14,7 +14,11 @@ VERSIONS = [
 
 # Clients switch a feature on when they find it here: a flag goes in together with the last endpoint that it promises.
 UNSTABLE_FEATURES: dict[str, bool] = {
-    "org.matrix.msc4140": True,
+    "org.matrix.msc3391": True,  # deletion of account data
+    "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4155": True,  # filters of invitations
+    "org.matrix.msc4380": True,  # blocked invitations
+    "org.matrix.msc4380.stable": True,
     "org.matrix.msc3030": True,  # timestamp_to_event
     "org.matrix.msc4151": True,  # reports of rooms
     "org.matrix.msc4260": True,  # reports of users

@@ -32,7 +32,30 @@ async def get_server(services: Services, request: ApiRequest) -> JsonObject:
     return {"m.server": f"{f'[{host}]' if ':' in host else host}:{address.port or 443}"}
 
 
+async def get_support(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#getwell-knownmatrixsupport"""
+    support = services.config.support
+    answer: JsonObject = {}
+    if support.contacts:
+        answer["contacts"] = [contact.model_dump(exclude_none=True) for contact in support.contacts]
+    if support.page is not None:
+        answer["support_page"] = support.page
+    if not answer:
+        raise NotFound("support is not configured")
+    return answer
+
+
+async def get_policy_server(services: Services, request: ApiRequest) -> JsonObject:
+    """# spec: client-server-api/#getwell-knownmatrixpolicy_server"""
+    key = services.config.policy_server.public_key
+    if key is None:
+        raise NotFound("policy_server is not configured")
+    return {"public_keys": {"ed25519": key}}
+
+
 ROUTES = [
+    Route("GET", "/.well-known/matrix/support", get_support, Auth.NONE),
+    Route("GET", "/.well-known/matrix/policy_server", get_policy_server, Auth.NONE),
     Route("GET", "/.well-known/matrix/client", get_client, Auth.NONE),
     Route("GET", "/.well-known/matrix/server", get_server, Auth.NONE),
 ]

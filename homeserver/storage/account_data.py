@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from homeserver.storage.stream import Connection
 
 GLOBAL = 0  # the room_nid of what belongs to no room
+DELETED = b"{}"
+"""What is left of account data that was deleted: clients are told of it, and a new one finds nothing (MSC3391)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import orjson
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.push_rule_edits import ruleset_json
 from homeserver.storage.push_rules import find_push_rules, push_rules_changed
+from homeserver.storage.account_data import DELETED
 from homeserver.storage.sync_reads import account_data_since
 from homeserver.sync.view import View
 
@@ -55,6 +56,8 @@ async def _add_push_rules(view: View, data: AccountData) -> None:
 async def _read(view: View, since: int, new_rooms: Collection[int]) -> AccountData:
     data = AccountData()
     for row in await account_data_since(view.conn, view.reader.user_nid, since, view.until, new_rooms):
+        if since < 0 and row.content == DELETED:
+            continue
         filter = view.filter.room_account_data if row.room_nid else view.filter.account_data
         if not filter.matches(type=row.type, sender=view.reader.user_id, contains_url=bool(filter.contains_url)):
             continue
