@@ -40,7 +40,7 @@ _MOST_VISITED = 5_000  # rooms of a whole walk
 _MOST_ASKED = 30  # rooms that other servers are asked about for one page
 _AT_ONCE = 10
 _SERVERS_ASKED = 3  # about one room
-_SECONDS = 10.0  # for one answer
+_SECONDS = 10.0  # for one room
 _REMEMBERED_MS = 5 * 60_000
 _FAILURE_REMEMBERED_MS = 60_000
 _MOST_CHILDREN = 1_000
@@ -126,7 +126,7 @@ class SpaceHierarchy:
                 walk.queue.pop()
                 continue
             if child.room_id not in known:
-                if asked >= _MOST_ASKED and rooms:
+                if asked >= _MOST_ASKED:
                     break
                 asked += await self._look_up(user_nid, walk, request, known)
             walk.queue.pop()
@@ -211,20 +211,27 @@ class SpaceHierarchy:
         known = self._answers.get((room_id, suggested_only))
         if known is not None and known[0] > self._timeline.clock():
             return known[1]
-        servers = [server for server in via if server != self._timeline.server_name][:_SERVERS_ASKED]
         space: RemoteSpace | None = None
+        try:
+            async with asyncio.timeout(_SECONDS):
+                space = await self._ask(room_id, via, suggested_only)
+        except TimeoutError:
+            logger.info("Nobody described %s in time", room_id)
+        self._remember(room_id, suggested_only, space)
+        return space
+
+    async def _ask(self, room_id: str, via: Iterable[str], suggested_only: bool) -> RemoteSpace | None:
+        servers = [server for server in via if server != self._timeline.server_name][:_SERVERS_ASKED]
         for server in sorted(servers, key=self._remote.recently_failed):
             try:
-                async with asyncio.timeout(_SECONDS):
-                    answer = await self._remote.hierarchy(server, room_id, suggested_only=suggested_only)
-            except (MatrixError, TimeoutError) as error:
+                answer = await self._remote.hierarchy(server, room_id, suggested_only=suggested_only)
+            except MatrixError as error:
                 logger.info("%s did not describe %s: %s", server, room_id, error)
                 continue
             space = _checked_answer(room_id, answer)
             if space is not None:
-                break
-        self._remember(room_id, suggested_only, space)
-        return space
+                return space
+        return None
 
     def _remember(self, room_id: str, suggested_only: bool, space: RemoteSpace | None) -> None:
         now = self._timeline.clock()
