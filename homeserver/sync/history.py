@@ -1,6 +1,6 @@
 """Pages of a room's history, and what stood around one event, as one user may see them.
 
-Where the history that is here has a gap or ends, more is asked of other servers before a page is given: once a page.
+Where the history that is here has a gap or ends, more is asked of other servers before a page is given.
 
 # spec: client-server-api/#getting-events-for-a-room
 """
@@ -15,7 +15,7 @@ from homeserver.protocol.events import JsonObject, StateKey
 from homeserver.protocol.filters import EventFilter
 from homeserver.rooms.visibility import LAST_ORD, Access, access
 from homeserver.storage.events import ORD_SHIFT, Status, StoredEvent, contains_url, event_by_id, events_by_nid
-from homeserver.storage.gaps import gaps_between
+from homeserver.storage.gaps import Gap, gaps_between
 from homeserver.storage.names import Names, Room
 from homeserver.storage.stream import Connection, Pool
 from homeserver.storage.sync_reads import StateRange, ignored_user_list, known_user_nids, state_of_keys, whole_state
@@ -25,6 +25,7 @@ from homeserver.sync.tokens import place_token
 from homeserver.sync.view import ignored_users
 
 FIRST_ORD = -(2**63)
+_MOST_FILLS = 3  # times that other servers are asked for one page
 
 FillGaps = Callable[[Room, int | None, int], Awaitable[bool]]
 """Asks other servers for what is missing below events of the room whose ords are above the second argument (None: any)
@@ -59,21 +60,23 @@ async def messages(
         allowed = await access(conn, names, room, reader.user_id)
         ignored = await ignored_nids(conn, reader)
         page = await _page(conn, room, allowed, ignored, request)
-        gap = await _first_gap(conn, room, request, page)
-    if gap and fill_gaps is not None:
-        above = None if page.next_ord is None else page.next_ord - 1
-        filled = await fill_gaps(room, above, request.window[1])
+        gap = await _uppermost_gap(conn, room, request, page)
+    for _ in range(_MOST_FILLS):
+        # What nobody has is passed over.
+        if gap is None or fill_gaps is None or not await fill_gaps(room, _lowest(request, page), _highest(request)):
+            break
         async with pool.acquire() as conn:
-            if filled:
-                page = await _page(conn, room, allowed, ignored, request)
-            gap = await _first_gap(conn, room, request, page)
+            page = await _page(conn, room, allowed, ignored, request)
+            gap = await _uppermost_gap(conn, room, request, page)
+    else:
+        page = _down_to(page, gap)
     async with pool.acquire() as conn:
         shown = await timeline_events(conn, reader, page.events, {room.nid: allowed.sight})
         answer: JsonObject = {
             "start": place_token(request.start),
             "chunk": [shown[event.nid] for event in page.events],
         }
-        end = await _end(conn, room, allowed, request, page, gap=gap)
+        end = await _end(conn, room, allowed, request, page, gap)
         if end is not None:
             answer["end"] = place_token(end)
         if request.filter.lazy_load_members and page.events:
@@ -103,33 +106,50 @@ async def _page(conn: Connection, room: Room, allowed: Access, ignored: Sequence
     )
 
 
-async def _first_gap(conn: Connection, room: Room, request: PageRequest, page: Page) -> bool:
-    """Whether events are missing within the page or at its end. Reading forwards doesn't look for them."""
+def _lowest(request: PageRequest, page: Page) -> int:
+    """Below events above this place gaps matter to the page. That below its last event is for the next page."""
+    return request.stop if page.next_ord is None else page.next_ord
+
+
+def _highest(request: PageRequest) -> int:
+    """The place of the event that a page read backwards goes on from: what is missing below it would come first."""
+    return min(request.start + 1, LAST_ORD)
+
+
+async def _uppermost_gap(conn: Connection, room: Room, request: PageRequest, page: Page) -> Gap | None:
+    """The first place in the page where events are missing. Reading forwards doesn't look for any."""
     if not request.backwards:
-        return False
-    above = request.stop if page.next_ord is None else page.next_ord - 1
-    return bool(await gaps_between(conn, room.nid, above, request.start))
+        return None
+    gaps = await gaps_between(conn, room.nid, _lowest(request, page), _highest(request))
+    return gaps[0] if gaps else None
+
+
+def _down_to(page: Page, gap: Gap | None) -> Page:
+    """The page up to where events are still missing."""
+    if gap is None:
+        return page
+    return Page([event for event in page.events if event.ord is not None and event.ord >= gap.ord], gap.ord)
 
 
 async def _end(
-    conn: Connection, room: Room, allowed: Access, request: PageRequest, page: Page, *, gap: bool
+    conn: Connection, room: Room, allowed: Access, request: PageRequest, page: Page, gap: Gap | None
 ) -> int | None:
     """The place from which to go on, None if there is nothing left that the user may see."""
     after, until = request.window
     if page.next_ord is None:
-        # Someone may answer for the missing events next time, but only while that gets the client anywhere.
-        if gap and page.events and page.events[-1].ord is not None:
-            return page.events[-1].ord - 1
-        return None
+        # Where the history that is here ends, someone may have more next time; but only if that gets the client on.
+        last = page.events[-1].ord if page.events else None
+        return last - 1 if last is not None and gap is not None and gap.ord == last else None
     if request.backwards:
         end = page.next_ord - 1
         rest = Window(room.nid, after, end)
     else:
         end = page.next_ord
         rest = Window(room.nid, end, until)
-    if gap or await any_event_between(conn, rest, allowed.sight.ranges):
+    if gap is not None or await any_event_between(conn, rest, allowed.sight.ranges):
         return end
-    return None
+    # Nothing more is here, but something may be missing just there.
+    return end if request.backwards and await gaps_between(conn, room.nid, end, page.next_ord) else None
 
 
 def _state_pos(allowed: Access, ord: int) -> int:
