@@ -1,4 +1,4 @@
-"""What other servers tell that is not part of any room's history: who types, who has read what.
+"""What other servers tell that is not part of any room's history: who types, who has read what, who is online.
 
 What is malformed or none of that server's business is dropped: nobody waits for an answer to it.
 # spec: server-server-api/#edus
@@ -15,14 +15,18 @@ from federation.server_acls import check_acl
 from homeserver.protocol.errors import Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_event_id, is_user_id
+from homeserver.rooms.presence import STATES
 from homeserver.rooms.receipts import READ, Receipt
 from homeserver.storage.members import membership_in
 from homeserver.storage.names import Room
+from homeserver.storage.presence import joined_users
 
 logger = logging.getLogger(__name__)
 
 _MOST_RECEIPTS = 200  # in one EDU
 _LONGEST_THREAD_ID = 255
+_MOST_PRESENCES = 200  # in one EDU
+_LONGEST_STATUS = 2048
 
 
 async def take_in_edu(federation: Federation, origin: str, edu: object) -> None:
@@ -77,6 +81,32 @@ def _receipts(room: Room, user_id: str, receipt: object) -> Iterator[Receipt]:
             yield Receipt(room, READ, user_id, event_id, thread_id, ts)
 
 
+async def _presence(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#presence"""
+    services, push = federation.services, content.get("push")
+    if not services.presence.enabled or not isinstance(push, list):
+        return
+    updates = {
+        update["user_id"]: update
+        for update in push[:_MOST_PRESENCES]
+        if isinstance(update, dict) and is_user_id(update.get("user_id")) and domain_of(update["user_id"]) == origin
+    }
+    async with services.pool.acquire() as conn:
+        known = await joined_users(conn, [user_id for user_id in updates if "\0" not in user_id])
+    for user_id, user_nid in known.items():
+        state, status_msg, ago = (updates[user_id].get(key) for key in ("presence", "status_msg", "last_active_ago"))
+        if state not in STATES:
+            continue
+        services.presence.set_remote(
+            user_nid,
+            user_id,
+            state,
+            last_active_ago=ago if type(ago) is int and 0 <= ago < 2**53 else 0,
+            currently_active=updates[user_id].get("currently_active") is True,
+            status_msg=status_msg[:_LONGEST_STATUS].replace("\0", "") if isinstance(status_msg, str) else None,
+        )
+
+
 async def _room_of_user(federation: Federation, origin: str, room_id: object, user_id: object) -> Room | None:
     """The room, if the user is one of that server's and joined to it, and the room lets that server take part."""
     if not isinstance(room_id, str) or "\0" in room_id or not is_user_id(user_id) or domain_of(user_id) != origin:
@@ -99,4 +129,5 @@ async def _room_of_user(federation: Federation, origin: str, room_id: object, us
 _HANDLERS: dict[str, Callable[[Federation, str, JsonObject], Awaitable[None]]] = {
     "m.typing": _typing,
     "m.receipt": _receipt,
+    "m.presence": _presence,
 }

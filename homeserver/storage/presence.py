@@ -49,7 +49,17 @@ async def rooms_of_users(conn: Connection, user_nids: Collection[int]) -> list[i
     return [row["room_nid"] for row in rows]
 
 
-async def servers_of_users_rooms(conn: Connection, user_nid: int) -> list[str]:
+async def joined_users(conn: Connection, user_ids: Collection[str]) -> dict[str, int]:
+    """user_id -> user_nid, of those of these users who are joined to any room that is known here."""
+    rows = await conn.fetch(
+        "SELECT u.user_id, u.user_nid FROM users u WHERE u.user_id = ANY($1) AND EXISTS "
+        "(SELECT FROM room_members m WHERE m.user_nid = u.user_nid AND m.membership = 'join')",
+        list(user_ids),
+    )
+    return {row["user_id"]: row["user_nid"] for row in rows}
+
+
+async def shared_servers(conn: Connection, user_nid: int) -> list[str]:
     """Every server with a user in a room that this user is joined to."""
     rows = await conn.fetch(
         "SELECT DISTINCT u.server FROM room_members mine "
