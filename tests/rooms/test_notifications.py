@@ -217,6 +217,21 @@ async def test_an_invite_notifies_whom_it_is_for(notified: Notified) -> None:
     assert await notified.counts(room, "carol") == (0, 0)
 
 
+async def test_an_invite_from_elsewhere_notifies_too(notified: Notified) -> None:
+    """An invite to a room that this server is not in is evaluated with the rules of whom it is for."""
+    room = await notified.timeline.names.ensure_room("!there:elsewhere", "11", 0)
+    await notified.world.set_account_data("dave", "m.ignored_user_list", {"ignored_users": {"@eve:elsewhere": {}}})
+    for number, name in enumerate(("carol", "dave")):
+        await notified.user_nid(name)
+        member = {"membership": "invite"}
+        invite = event_of("m.room.member", user_id(name), member, sender="@eve:elsewhere", room_id=room.room_id)
+        async with notified.world.stream.write() as write:
+            pos = await write.next_position()
+            await notified.timeline.notifications.notify_invited(write, room, invite, number, pos)
+    rows = await notified.world.stream.pool.fetch("SELECT user_nid, notify, highlight FROM user_notifications")
+    assert [tuple(row) for row in rows] == [(await notified.user_nid("carol"), True, False)]
+
+
 async def test_only_what_comes_after_the_join_counts(notified: Notified) -> None:
     """Neither what was before the join nor what was before coming back counts; a new name is no new join."""
     room = await notified.room_with("alice")
@@ -353,10 +368,17 @@ def test_rules_that_cannot_matter_in_a_room_are_left_out() -> None:
 )
 def test_what_is_unread(type: str, state_key: str | None, content: dict[str, object], expected: bool) -> None:
     """MSC2654 says what there is to read in a room, whatever push rules say."""
+    assert counts_as_unread(event_of(type, state_key, content)) is expected
+
+
+def event_of(
+    type: str, state_key: str | None, content: JsonObject, *, sender: str = "@a:x", room_id: str = "!r:x"
+) -> Event:
+    """An event that is nowhere stored."""
     json: JsonObject = {
-        "room_id": "!r:x",
+        "room_id": room_id,
         "type": type,
-        "sender": "@a:x",
+        "sender": sender,
         "content": content,
         "depth": 1,
         "origin_server_ts": 1,
@@ -365,4 +387,4 @@ def test_what_is_unread(type: str, state_key: str | None, content: dict[str, obj
     }
     if state_key is not None:
         json["state_key"] = state_key
-    assert counts_as_unread(Event(json, room_version("11"), "$e")) is expected
+    return Event(json, room_version("11"), "$e")

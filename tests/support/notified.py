@@ -11,7 +11,6 @@ from homeserver.protocol.push_rules import UserRules
 from homeserver.rooms.receipts import Receipt, Receipts
 from homeserver.rooms.timeline import NewEvent
 from homeserver.storage.names import Room
-from homeserver.storage.notifications import Counts
 from homeserver.storage.push_rules import lock_push_rules, put_push_rules
 from homeserver.sync.notification_counts import UnreadCounts, unread_counts
 from tests.sync.world import World, user_id
@@ -37,10 +36,10 @@ class Notified:
             await self.world.join(room, name)
         return room
 
-    async def send(self, room: Room, name: str, type: str = "m.room.message", **content: Any) -> str:
-        if type == "m.room.message":
-            content = {"msgtype": "m.text", "body": "something", **content}
-        return await self.timeline.send_event(room, NewEvent(type, user_id(name), content))
+    async def send(self, room: Room, name: str, type: str = "m.room.message", /, **content: Any) -> str:
+        """Sends an event of that type; of a message only what is not as in every other has to be given."""
+        body = {"msgtype": "m.text", "body": "something"} if type == "m.room.message" else {}
+        return await self.timeline.send_event(room, NewEvent(type, user_id(name), body | content))
 
     async def change_rules(self, name: str, edit: Edit) -> None:
         async with self.world.stream.write() as write:
@@ -50,7 +49,7 @@ class Notified:
             write.changed(users=[user_nid])
 
     async def ignore(self, name: str, *ignored: str) -> None:
-        content = {"ignored_users": {user_id(each): {} for each in ignored}}
+        content: JsonObject = {"ignored_users": {user_id(each): {} for each in ignored}}
         await self.world.set_account_data(name, "m.ignored_user_list", content)
 
     async def read(
@@ -65,8 +64,8 @@ class Notified:
 
     async def counts(self, room: Room, name: str) -> tuple[int, int]:
         """(notifications, highlights) of the room with all its threads."""
-        counts = (await self.unread(room, name)).room
-        return counts.notify, counts.highlight
+        unread = (await self.unread(room, name)).room
+        return unread.notify, unread.highlight
 
     async def rows_of(self, table: str, room: Room) -> int:
         count: int = await self.world.stream.pool.fetchval(
@@ -111,8 +110,5 @@ def master(*, on: bool) -> Edit:
 
 
 def nothing_changed(rules: UserRules) -> UserRules:
+    """Takes back all that the user has changed."""
     return {}
-
-
-def counts(notify: int, highlight: int, unread: int) -> Counts:
-    return Counts(notify, highlight, unread)
