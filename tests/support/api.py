@@ -1,4 +1,7 @@
-"""The HTTP API as a test calls it: any method, any path, any body, and the answer as it came."""
+"""The HTTP API as a test calls it: any method, any path, any body, and the answer as it came.
+
+Every answer is held against the specification's schema for it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 from yarl import URL
+
+from tests.contract.answers import check_answer
 
 Json: TypeAlias = dict[str, Any]
 PASSWORD = "correct horse battery staple"
@@ -61,7 +66,9 @@ class Api:
         async with self.session.request(method, url, data=data, headers=sent) as response:
             raw = await response.read()
             is_json = response.content_type == "application/json" and raw
-            return Answer(response.status, stdlib_json.loads(raw) if is_json else raw, response.headers)
+            answer = Answer(response.status, stdlib_json.loads(raw) if is_json else raw, response.headers)
+            check_answer(method, url.raw_path, answer.status, response.content_type, answer.body)
+            return answer
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.request("GET", path, **options)
