@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 MOST_PDUS = 50
 MOST_EDUS = 100
-_ROOMS_AT_ONCE = 12  # in all transactions together: each may hold a database connection
+_ROOMS_AT_ONCE = 4  # in one transaction
 _KEPT_MS = 24 * 3600 * 1000
 _FORGET_AFTER = 1_000  # answers given
 
@@ -42,7 +42,6 @@ class Transactions:
 
     def __init__(self) -> None:
         self.locks = KeyedLocks()
-        self.rooms = asyncio.Semaphore(_ROOMS_AT_ONCE)
         self._answers = 0
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -78,7 +77,8 @@ async def _once(
     federation: Federation, origin: str, txn_id: str, pdus: Sequence[object], edus: Sequence[object]
 ) -> bytes:
     pool = federation.services.pool
-    async with federation.transactions.locks.hold((origin, txn_id)):
+    # One transaction at a time, as servers send them: their events stay in order, and none takes more than its share.
+    async with federation.transactions.locks.hold(origin):
         async with pool.acquire() as conn:
             answer = await answer_given(conn, origin, txn_id)
         if answer is not None:
@@ -104,16 +104,22 @@ async def _take_in_pdus(federation: Federation, origin: str, pdus: Sequence[obje
         else:
             logger.info("%s sent something that is no event of a room", origin)
     results: JsonObject = {}
+    at_once = asyncio.Semaphore(_ROOMS_AT_ONCE)
     async with asyncio.TaskGroup() as group:
         for room_id, of_room in by_room.items():
-            group.create_task(_take_in_room(federation, origin, room_id, of_room, results))
+            group.create_task(_take_in_room(federation, origin, room_id, of_room, results, at_once))
     return results
 
 
 async def _take_in_room(
-    federation: Federation, origin: str, room_id: str, pdus: Sequence[JsonObject], results: JsonObject
+    federation: Federation,
+    origin: str,
+    room_id: str,
+    pdus: Sequence[JsonObject],
+    results: JsonObject,
+    at_once: asyncio.Semaphore,
 ) -> None:
-    async with federation.transactions.rooms:
+    async with at_once:
         room = await federation.services.timeline.names.room(room_id)
         refusal = None if room is None else await _refusal(federation, origin, room)
         for pdu in pdus:

@@ -53,12 +53,12 @@ class Receiver:
         :raises Unavailable: if something that it needs can't be had now
         """
         checked = await check_pdu(self.remote, pdu, room.version, room.room_id)
-        async with self.locks.hold(room.nid):
-            await self._receive(origin, room, checked)
+        await self.receive_checked(origin, room, checked)
 
     async def receive_checked(self, origin: str, room: Room, checked: CheckedPdu) -> None:
         """The same for one whose format, signatures and hash are known to be good."""
-        async with self.locks.hold(room.nid):
+        # A server that is slow to give what its event needs keeps the room's other servers from nothing.
+        async with self.locks.hold((room.nid, origin)):
             await self._receive(origin, room, checked)
 
     async def take_in_handed_over(self, origin: str, room: Room, checked: CheckedPdu) -> StoredEvent:
@@ -149,7 +149,8 @@ class Receiver:
             missing = await self._missing_prev_events(conn, event)
         if missing:
             remote_state = await self.fetch_state_before(origin, room, event.event_id)
-        async with self.timeline.locked(room, 1) as append:
+        # In this process one at a time waits for the room's row, so that few database connections are spent on it.
+        async with self.locks.hold(room.nid), self.timeline.locked(room, 1) as append:
             if not await self.in_dag(append.write.conn, [event.event_id]):
                 await self._append(append, checked, remote_state)
 
