@@ -12,6 +12,9 @@ the client's next token.
     room_section.py     timeline, state and the rest of one joined or left room, for many rooms at once
     room_state_delta.py which state events such a room's section has
     room_summary.py  ephemeral.py  notification_counts.py                                   parts of a joined room
+    stripped_rooms.py   what invites and knocks show of their room
+    sent_members.py     which member events a lazily loading client has
+    history.py          pages of a room's history, single events and their context, for the reading endpoints
     client_events.py    stored events as a client is shown them, with `unsigned`; also for the reading endpoints
 
 # spec: client-server-api/#syncing
