@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from homeserver.protocol.client_event import client_event
@@ -47,13 +47,16 @@ async def timeline_events(
     events: Sequence[StoredEvent],
     sights: Mapping[int, Sight],
     shape: Shape = _CLIENT_SHAPE,
+    bundled: Collection[int] | None = None,
 ) -> dict[int, JsonObject]:
     """event_nid -> the event as this client is shown it in a timeline, with its aggregations.
 
     :param sights: by room, where the user's membership may not have been "join" all along the events
+    :param bundled: the rooms whose events get their aggregations; without it, all
     # spec: client-server-api/#room-event-format
     """
-    found = await aggregations(conn, reader.user_id, reader.user_nid, events, sights)
+    parents = events if bundled is None else [event for event in events if event.room_nid in bundled]
+    found = await aggregations(conn, reader.user_id, reader.user_nid, parents, sights)
     every = found.with_children(events)
     unsigned = await _unsigned_of_all(conn, reader, every, sights, shape)
     nested = replace(shape, fields=None)

@@ -84,7 +84,13 @@ async def room_sections(view: View, windows: Sequence[RoomWindow], *, with_summa
     for room_nid, state in states.items():
         sections[room_nid].state = list(itertools.islice(shown_state, len(state)))
     shown = await timeline_events(
-        view.conn, view.reader, [event for part in parts for event in part.timeline], view.sights, shape
+        view.conn,
+        view.reader,
+        [event for part in parts for event in part.timeline],
+        view.sights,
+        shape,
+        # spec: client-server-api/#aggregations-of-child-events Without a gap the client has the children themselves.
+        bundled={room_nid for room_nid, section in sections.items() if section.limited},
     )
     for part in parts:
         sections[part.room_nid].timeline = [shown[event.nid] for event in part.timeline]

@@ -280,8 +280,9 @@ async def test_every_reading_endpoint_bundles(alice: Api, room: str) -> None:
     child = await _say(alice, room, "stripes", "m.thread", root)
     edit = await _edit(alice, room, root, "zebras")
     path = f"/rooms/{quote(room)}"
+    limited = {"filter": '{"room":{"timeline":{"limit":3}}}'}
     events: dict[str, list[Any]] = {
-        "sync": (await alice.get("/sync")).body["rooms"]["join"][room]["timeline"]["events"],
+        "sync": (await alice.get("/sync", query=limited)).body["rooms"]["join"][room]["timeline"]["events"],
         "messages": (await alice.get(f"{path}/messages?dir=b")).body["chunk"],
         "context": [(await alice.get(f"{path}/context/{quote(root)}")).body["event"]],
         "context_before": (await alice.get(f"{path}/context/{quote(child)}")).body["events_before"],
@@ -294,6 +295,16 @@ async def test_every_reading_endpoint_bundles(alice: Api, room: str) -> None:
         relations = next(event for event in found if event["event_id"] == root)["unsigned"]["m.relations"]
         assert relations["m.replace"]["event_id"] == edit, where
         assert relations["m.thread"]["latest_event"]["event_id"] == child, where
+
+
+async def test_a_sync_without_a_gap_leaves_aggregations_to_the_client(alice: Api, room: str) -> None:
+    """Where the timeline of a sync is not limited its events come without aggregations: the children come too."""
+    since = (await alice.get("/sync")).body["next_batch"]
+    root = await _say(alice, room, "root")
+    await _say(alice, room, "child", "m.thread", root)
+    events = (await alice.get("/sync", query={"since": since})).body["rooms"]["join"][room]["timeline"]["events"]
+    assert events[0]["event_id"] == root
+    assert not any("m.relations" in event["unsigned"] for event in events)
 
 
 async def test_state_events_have_no_aggregations(alice: Api, room: str) -> None:
