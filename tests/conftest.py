@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -63,6 +64,13 @@ async def _prepare(url: str) -> None:
 @pytest.fixture
 async def make_database(postgres_url: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """A function that makes an empty, migrated database and returns its address. They are gone after the test."""
+    async with databases(postgres_url) as make:
+        yield make
+
+
+@asynccontextmanager
+async def databases(postgres_url: str) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """What `make_database` gives, for fixtures that live longer than a test; the databases are gone after the block."""
     made: list[str] = []
     admin = await asyncpg.connect(postgres_url)
 
@@ -72,10 +80,12 @@ async def make_database(postgres_url: str) -> AsyncIterator[Callable[[], Awaitab
         made.append(name)
         return _at(postgres_url, name)
 
-    yield make
-    for name in made:
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    try:
+        yield make
+    finally:
+        for name in made:
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()
 
 
 @pytest.fixture
