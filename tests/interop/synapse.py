@@ -91,6 +91,7 @@ def _config(
             "destination_max_retry_interval": "1s",
             "destination_retry_multiplier": 2,
             "max_short_retries": 1,
+            "max_long_retry_delay": "1s",
             "client_timeout": "20s",
         },
         **_rate_limits(),

@@ -170,7 +170,7 @@ def _check_history(crowd: Crowd, history: list[Json]) -> None:
 async def _check_tokens(crowd: Crowd, history: list[str]) -> None:
     """A client that goes on from any token that was handed out sees exactly what comes after it."""
     for reader, tokens in zip(crowd.readers, crowd.tokens, strict=True):
-        for token, seen in tokens[:: max(1, len(tokens) // 25)]:
+        for token, seen in tokens[:: max(1, len(tokens) // 10)]:
             resumed = reader.resumed(token)
             if seen < len(history):
                 await resumed.sees_event(crowd.room_id, history[-1])
