@@ -58,14 +58,14 @@ async def test_a_restart_misses_nothing(ours: Homeserver, register: Register, tm
             room_id = await _room(sender, reader)
             await sender.send(room_id, "start")
             await reader.sees(room_id, "start")
-        texts = [f"message {number}" for number in range(150)]
+        texts = [f"message {number}" for number in range(80)]
 
         async def send_all() -> None:
             for text in texts:
                 await sender.send(room_id, text)
 
         sending = asyncio.create_task(send_all())
-        for seen in ("message 20", "message 60", "message 100", texts[-1]):
+        for seen in ("message 15", "message 35", "message 55", texts[-1]):
             async with restarted(ours.url, login, store, reader) as reader:
                 await reader.sees(room_id, seen)
         await sending
