@@ -75,5 +75,5 @@ def federation_routes(federation: Federation) -> list[Route]:
         # Of old with a key id behind the server's name.
         Route("GET", f"{_KEYS}/query/{{serverName}}/{{keyId}}", get_query, Auth.NONE),
         Route("POST", f"{_KEYS}/query", post_query, Auth.NONE),
-        *(Route(method, path, signed(federation, handler), Auth.NONE) for method, path, handler in SIGNED),
+        *(Route(method, path, signed(federation, handler), Auth.SERVER) for method, path, handler in SIGNED),
     ]

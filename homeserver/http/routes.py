@@ -28,6 +28,7 @@ class Auth(Enum):
     """Who may call a route."""
 
     NONE = auto()  # anyone; a token is not looked at
+    SERVER = auto()  # other servers; the handler itself checks their signature and counts what they ask for
     OPTIONAL = auto()  # anyone; a token that is given must be good
     USER = auto()  # accounts that are not guests
     GUEST = auto()  # accounts, guests too

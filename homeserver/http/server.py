@@ -25,7 +25,7 @@ from homeserver.http.responses import (
     json_response,
     options_response,
 )
-from homeserver.http.routes import Route, Router
+from homeserver.http.routes import Auth, Route, Router
 from homeserver.protocol.errors import MatrixError
 from homeserver.rate_limits import RateLimits, address_key
 
@@ -126,7 +126,8 @@ class HttpServer:
         requester = await self.authenticator.authenticate(request, route.auth)
         if requester is not None:
             request.set_requester(requester)
-        if requester is None or requester.rate_limited:
+        # Many servers may stand behind one address, so they are counted by name, once it is proved.
+        if route.auth is not Auth.SERVER and (requester is None or requester.rate_limited):
             key = requester.user_id if requester is not None else address_key(request.client_address)
             self.rate_limits.use("request", key)
             if route.limit is not None:

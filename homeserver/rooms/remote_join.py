@@ -206,6 +206,8 @@ class RemoteJoins:
             pos = await write.next_position()
             await write_stripped_membership(write.conn, room.nid, user_nid, membership, nid, pos, encode_json(stripped))
             write.changed(users=[user_nid])
+            if membership == "invite" and event is not None:
+                await self.timeline.notifications.notify_invited(write, room, event, nid, pos)
 
     async def _insert_outlier(self, conn: Connection, room: Room, event: Event) -> int:
         names = self.timeline.names
