@@ -26,6 +26,7 @@ _V2 = "/_matrix/federation/v2"
 _EVENTS_BYTES = 32 * 1024 * 1024
 _STATE_BYTES = 256 * 1024 * 1024  # a room of 50,000 members has some 50 MB of state
 _STATE_SECONDS = 300.0
+_POLICY_SECONDS = 10.0  # whoever sends a message waits for it
 
 Query = Sequence[tuple[str, str]]
 
@@ -309,6 +310,13 @@ class FederationClient:
         path = _path(_V1, "get_missing_events", room_id)
         answer = await self.post_json(destination, path, content=content, max_bytes=_EVENTS_BYTES)
         return _objects(destination, _object(destination, answer).get("events", []))[:limit]
+
+    async def ask_policy_server(self, destination: str, pdu: JsonObject) -> JsonObject:
+        """# spec: server-server-api/#post_matrixpolicyv1sign"""
+        return _object(
+            destination,
+            await self.post_json(destination, "/_matrix/policy/v1/sign", content=pdu, timeout=_POLICY_SECONDS),
+        )
 
     async def timestamp_to_event(
         self, destination: str, room_id: str, timestamp_ms: int, direction: str

@@ -197,6 +197,9 @@ class Remote(Protocol):
     ) -> list[JsonObject]:
         """PDUs, not more than `limit`.  # spec: server-server-api/#post_matrixfederationv1get_missing_eventsroomid"""
 
+    async def ask_policy_server(self, destination: str, pdu: JsonObject) -> JsonObject:
+        """Signatures by server and key id.  # spec: server-server-api/#post_matrixpolicyv1sign"""
+
     async def timestamp_to_event(
         self, destination: str, room_id: str, timestamp_ms: int, direction: str
     ) -> tuple[str, int]:

@@ -173,10 +173,20 @@ class Membership:
         """
         await self._require_joined(room, sender)
         if domain_of(target) == self.timeline.server_name:
+            if await self.receiver.policy_servers.of(room) is not None:
+                await self._invite_signed(room, sender, target, extra)
+                return
             async with self.timeline.locked(room, 1) as append:
                 await self.append_invite(append, sender, target, extra)
         else:
             await self._invite_elsewhere(room, sender, target, extra)
+
+    async def _invite_signed(self, room: Room, sender: str, target: str, extra: JsonObject | None) -> None:
+        """Invites a user of ours where a policy server must sign. What sync shows of the room is its own state then."""
+        async with self.timeline.stream.pool.acquire() as conn:
+            await check_invite_wanted(conn, sender, target)
+            content = await self.member_content(conn, target, "invite", extra)
+        await self.timeline.send_event(room, NewEvent("m.room.member", sender, content, state_key=target))
 
     async def append_invite(
         self, append: RoomAppend, sender: str, target: str, extra: JsonObject | None = None
@@ -206,6 +216,7 @@ class Membership:
             content = await self.member_content(conn, target, "invite", extra)
             event = await timeline.build(conn, head, NewEvent("m.room.member", sender, content, state_key=target))
             shown = await stripped_state_events(conn, timeline.names, head, sender)
+        event = await self.receiver.policy_servers.signed(room, event)
         answer = await self.remote.invite(
             destination,
             room.room_id,
@@ -252,6 +263,9 @@ class Membership:
 
     async def _knock_here(self, room: Room, user_id: str, extra: JsonObject | None) -> None:
         timeline = self.timeline
+        if await self.receiver.policy_servers.of(room) is not None:
+            await self._send_own(room, user_id, "knock", extra)
+            return
         async with timeline.locked(room, 1) as append:
             conn = append.write.conn
             content = await self.member_content(conn, user_id, "knock", extra)

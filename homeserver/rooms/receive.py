@@ -15,6 +15,7 @@ from homeserver.remote import Remote
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.checked_pdus import CheckedPdu, by_dependency, check_pdu, check_pdus
 from homeserver.rooms.keyed_locks import KeyedLocks
+from homeserver.rooms.policy_server import PolicyServers
 from homeserver.rooms.resolution import resolve_states, state_after
 from homeserver.rooms.timeline import Timeline
 from homeserver.storage.destinations import mark_handed_over
@@ -31,6 +32,7 @@ from homeserver.storage.gaps import citing_events, record_missing
 from homeserver.storage.names import Room
 from homeserver.storage.state_snapshots import State, difference
 from homeserver.storage.stream import Connection, Write
+from homeserver.storage.transactions import ClientTransaction
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Receiver:
         self.timeline = timeline
         self.remote = remote
         self.locks = KeyedLocks()
+        self.policy_servers = PolicyServers(timeline, remote, self._append_own)
 
     async def receive(self, origin: str, pdu: object, room: Room) -> None:
         """Takes in one event that `origin` sent.
@@ -69,6 +72,7 @@ class Receiver:
         :raises BadRequest: if it follows events that are not here
         """
         event = checked.event
+        checked, recommended = await self.policy_servers.check(room, checked)
         async with self.locks.hold(room.nid), self.timeline.locked(room, 1) as append:
             conn = append.write.conn
             known = (await events_by_id(conn, [event.event_id], room.nid)).get(event.event_id)
@@ -77,11 +81,20 @@ class Receiver:
             statuses = await statuses_of(conn, event.auth_events)
             if await self._missing_prev_events(conn, event) or len(statuses) < len(set(event.auth_events)):
                 raise BadRequest("The event follows events that are not here; ask for a new template")
-            stored = await self._append(append, checked, None)
+            stored = await self._append(append, checked, None, recommended=recommended)
             if stored.status is not Status.ACCEPTED:
                 raise Forbidden("The rules of the room do not allow this")
             await mark_handed_over(conn, stored.nid, origin)
         return stored
+
+    async def _append_own(self, room: Room, checked: CheckedPdu, transaction: ClientTransaction | None) -> None:
+        """Appends an event of ours that was made of a head which may have moved on meanwhile."""
+        async with self.locks.hold(room.nid), self.timeline.locked(room, 1) as append:
+            stored = await self._append(append, checked, None)
+            if stored.status is not Status.ACCEPTED:
+                raise Forbidden("The rules of the room do not allow this")
+            if transaction is not None:
+                append.rows.transactions.append((transaction, stored.nid))
 
     async def _receive(self, origin: str, room: Room, checked: CheckedPdu) -> None:
         pool = self.timeline.stream.pool
@@ -149,10 +162,11 @@ class Receiver:
             missing = await self._missing_prev_events(conn, event)
         if missing:
             remote_state = await self.fetch_state_before(origin, room, event.event_id)
+        checked, recommended = await self.policy_servers.check(room, checked)
         # In this process one at a time waits for the room's row, so that few database connections are spent on it.
         async with self.locks.hold(room.nid), self.timeline.locked(room, 1) as append:
             if not await self.in_dag(append.write.conn, [event.event_id]):
-                await self._append(append, checked, remote_state)
+                await self._append(append, checked, remote_state, recommended=recommended)
 
     async def ensure_auth_events(self, origin: str, room: Room, event: Event) -> None:
         """Fetches the auth events of an event from `origin`, unless they are here.
@@ -231,8 +245,10 @@ class Receiver:
             if event.state_key_nid is not None and not event.status.rejected
         }
 
-    async def _append(self, append: RoomAppend, checked: CheckedPdu, remote_state: State | None) -> StoredEvent:
-        """Checks 4 to 6, and the event's place."""
+    async def _append(
+        self, append: RoomAppend, checked: CheckedPdu, remote_state: State | None, *, recommended: bool = True
+    ) -> StoredEvent:
+        """Checks 4 to 7, and the event's place. `recommended`: the room's policy server has nothing against it."""
         event, conn, head = checked.event, append.write.conn, append.head
         existing = (await events_by_id(conn, [event.event_id])).get(event.event_id)
         if existing is not None and existing.room_nid != head.room.nid:
@@ -242,6 +258,8 @@ class Receiver:
         follows_head = remote_state is None and {s.nid for s in prev_known} == head.extremities.keys()
         before = head.snapshot_nid if follows_head else await self._snapshot_before(append, prev_known, remote_state)
         status = await self._judge(append, event, before, follows_head)
+        if status is Status.ACCEPTED and not recommended:
+            status = Status.SOFT_FAILED
         stored = await append.add_received(
             event,
             before=before,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypedDict
@@ -81,6 +81,14 @@ class _Arguments(TypedDict):
     reference_hashes: dict[str, str]
 
 
+class _NeedsPolicyServer(Exception):
+    """The room's policy server must sign the event, which can't be waited for under the room's lock."""
+
+
+UsesPolicyServer = Callable[[Connection, RoomHead, NewEvent], Awaitable[bool]]
+SendSigned = Callable[[Room, NewEvent], Awaitable[str]]
+
+
 class Timeline:
     """The rooms of this server as places to write to."""
 
@@ -104,6 +112,12 @@ class Timeline:
         self._heads: BoundedCache[int, RoomHead] = BoundedCache(10_000)
         self._waiting: dict[int, deque[_Waiting]] = {}
         self._senders: set[asyncio.Task[None]] = set()
+        self._uses_policy_server: UsesPolicyServer | None = None
+        self._send_signed: SendSigned | None = None
+
+    def use_policy_servers(self, uses: UsesPolicyServer, send: SendSigned) -> None:
+        """From now on events for rooms with a policy server are sent by `send` (see rooms.policy_server)."""
+        self._uses_policy_server, self._send_signed = uses, send
 
     async def room(self, room_id: str) -> Room:
         """The room of that id.
@@ -159,7 +173,11 @@ class Timeline:
             self._senders.add(task)
             task.add_done_callback(self._senders.discard)
         # A client that hangs up does not undo what is already under way.
-        return await asyncio.shield(waiting.sent)
+        try:
+            return await asyncio.shield(waiting.sent)
+        except _NeedsPolicyServer:
+            assert self._send_signed is not None
+            return await self._send_signed(room, new)
 
     async def _send_waiting(self, room: Room) -> None:
         queue = self._waiting[room.nid]
@@ -189,6 +207,10 @@ class Timeline:
                     if event_id is None and look_up and transaction is not None:
                         event_id = await event_of_transaction(append.write.conn, room.nid, transaction)
                     if event_id is None:
+                        if self._uses_policy_server is not None and await self._uses_policy_server(
+                            append.write.conn, append.head, waiting.new
+                        ):
+                            raise _NeedsPolicyServer
                         event_id = await self.append_new(append, waiting.new)
                 except (NotFound, asyncpg.PostgresError, OSError):
                     raise
@@ -208,14 +230,22 @@ class Timeline:
         :raises AuthRuleError, BadJson, TooLarge: as `send_event`
         """
         conn, head = append.write.conn, append.head
-        if new.key is not None:
-            current = (await head.state(conn, self.names, [new.key])).get(new.key)
-            if current and current.event.content == new.content and current.event.sender == new.sender:
-                return current.event.event_id
+        known = await self.unchanged_state(conn, head, new)
+        if known is not None:
+            return known
         event = await self.build(conn, head, new)
         await check_relation(conn, self.names, head.room, new, append.rows.events)
         await append.append_to_head(event, new.transaction)
         return event.event_id
+
+    async def unchanged_state(self, conn: Connection, head: RoomHead, new: NewEvent) -> str | None:
+        """The id of the event that has set the state to just what `new` wants, if it is that."""
+        if new.key is None:
+            return None
+        current = (await head.state(conn, self.names, [new.key])).get(new.key)
+        if current and current.event.content == new.content and current.event.sender == new.sender:
+            return current.event.event_id
+        return None
 
     async def build(self, conn: Connection, head: RoomHead, new: NewEvent) -> Event:
         """The event that `new` is at this head: authorized, hashed and signed, but not appended.
