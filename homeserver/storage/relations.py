@@ -52,8 +52,8 @@ async def related_events(
     # Said apart, so that the index gives the children of one type in order.
     rel_type = "$2::text IS NULL" if page.rel_type is None else "l.rel_type = $2"
     child = (
-        "event_relations l JOIN events e ON e.event_nid = l.event_nid "
-        f"WHERE l.room_nid = $1 AND l.relates_to = {{parent}} AND {rel_type} "  # noqa: S608
+        "event_relations l JOIN events e ON e.event_nid = l.event_nid "  # noqa: S608
+        f"WHERE l.room_nid = $1 AND l.relates_to = {{parent}} AND {rel_type} "
         "AND ($3::text IS NULL OR e.type = $3) AND e.status = 0 "
         "AND (e.state_key_nid IS NOT NULL OR l.sender_nid <> ALL($4::bigint[])) AND EXISTS "
         "(SELECT 1 FROM unnest($5::bigint[], $6::bigint[]) AS seen (low, high) WHERE l.ord BETWEEN low AND high)"
