@@ -13,7 +13,7 @@ from homeserver.client_api.rooms import room_of, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import integer, json_object, string
 from homeserver.protocol.canonical_json import MAX_SAFE_INTEGER, decode_json, encode_json
-from homeserver.protocol.errors import Forbidden, InvalidParam, TooLarge
+from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, TooLarge
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
 from homeserver.storage.delayed_events import DelayedEvent
@@ -38,9 +38,30 @@ async def put_delayed_event(services: Services, request: ApiRequest) -> JsonObje
     )
 
 
-def delay_of(request: ApiRequest) -> int | None:
-    """The delay that a request to /send or /state asks for, in milliseconds."""
-    return request.query.integer("org.matrix.msc4140.delay", minimum=1, maximum=MAX_SAFE_INTEGER)
+async def schedule_as_query_says(
+    services: Services, request: ApiRequest, room: Room, content: JsonObject, *, state_key: str | None = None
+) -> JsonObject | None:
+    """Schedules the event of a request to /send or /state that asks for a delay; the answer, None if it doesn't ask.
+
+    :raises MatrixError: as `schedule`, but with what an older draft says if the delay is too long
+    """
+    delay_ms = request.query.integer("org.matrix.msc4140.delay", minimum=1, maximum=MAX_SAFE_INTEGER)
+    if delay_ms is None:
+        return None
+    try:
+        return await schedule(
+            services,
+            request,
+            room,
+            content,
+            delay_ms=delay_ms,
+            state_key=state_key,
+            txn_id=request.params.get("txnId"),
+        )
+    except Forbidden as error:
+        if "org.matrix.msc4140.errcode" in error.extra:
+            raise BadRequest(error.message, **error.extra) from None
+        raise
 
 
 async def schedule(
@@ -132,7 +153,9 @@ async def get_delayed_events(services: Services, request: ApiRequest) -> JsonObj
     """GET …/delayed_events, the next to be sent first. What does not fit into one answer comes after `next_batch`."""
     after = _parse_batch(request.query.string("from"))
     found = await services.delayed_events.scheduled(request.requester.user_nid, after, _PAGE + 1)
-    answer: JsonObject = {"delayed_events": [await _shown(services, event) for event in found[:_PAGE]]}
+    shown = [await _shown(services, event) for event in found[:_PAGE]]
+    # Clients of today read them under the name of an older draft.
+    answer: JsonObject = {"delayed_events": shown, "scheduled": shown}
     if len(found) > _PAGE:
         last = found[_PAGE - 1]
         answer["next_batch"] = f"{last.send_ts}_{last.delay_id}"

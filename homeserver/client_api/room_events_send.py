@@ -19,10 +19,8 @@ from homeserver.storage.names import Room
 async def put_send(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid"""
     room, content = await room_of(services, request), await request.json()
-    if (delay_ms := delayed_events.delay_of(request)) is not None:
-        return await delayed_events.schedule(
-            services, request, room, content, delay_ms=delay_ms, state_key=None, txn_id=request.params["txnId"]
-        )
+    if (scheduled := await delayed_events.schedule_as_query_says(services, request, room, content)) is not None:
+        return scheduled
     services.presence.active(request.requester.user_nid)
     type = event_type(request)
     if type == "m.room.redaction":
@@ -75,10 +73,9 @@ async def put_state(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey"""
     room, content = await room_of(services, request), await request.json()
     type, state_key = event_type(request), request.params.get("stateKey", "")
-    if (delay_ms := delayed_events.delay_of(request)) is not None:
-        return await delayed_events.schedule(
-            services, request, room, content, delay_ms=delay_ms, state_key=state_key, txn_id=None
-        )
+    scheduled = await delayed_events.schedule_as_query_says(services, request, room, content, state_key=state_key)
+    if scheduled is not None:
+        return scheduled
     services.presence.active(request.requester.user_nid)
     if len(state_key.encode()) > 255:
         raise TooLarge("state_key has more than 255 bytes")

@@ -163,7 +163,7 @@ async def test_a_cancelled_event_is_never_sent(server: Server, alice: Api) -> No
     ended = await found(alice, delay_id)
     assert "finalised_ts" in ended
     assert not {"event_id", "error"} & ended.keys()
-    assert (await alice.get(f"{_V1}/delayed_events")).body == {"delayed_events": []}
+    assert (await alice.get(f"{_V1}/delayed_events")).body["delayed_events"] == []
 
 
 async def test_sending_at_once(alice: Api) -> None:
@@ -205,7 +205,7 @@ async def test_others_know_nothing_of_it(alice: Api) -> None:
     """Delayed events are their owner's: to others there is no such event."""
     delay_id = await schedule(alice, await room_of(alice))
     bob = await alice.as_token(None).register("bob")
-    assert (await bob.get(f"{_V1}/delayed_events")).body == {"delayed_events": []}
+    assert (await bob.get(f"{_V1}/delayed_events")).body["delayed_events"] == []
     assert (await bob.get(f"{_V1}/delayed_events/{delay_id}")).errcode == "M_NOT_FOUND"
     for action in ("send", "cancel", "restart"):
         assert (await act(bob, delay_id, action)).errcode == "M_NOT_FOUND"
@@ -273,7 +273,7 @@ async def test_malformed_requests(alice: Api) -> None:
         assert 400 <= (await alice.put(path, body)).status < 500
     unknown = f"{_UNSTABLE}/rooms/!nowhere:test.example/delayed_event/m.room.message/t"
     assert (await alice.put(unknown, {"content": _TEXT, "delay_ms": 5})).errcode == "M_NOT_FOUND"
-    assert (await alice.get(f"{_V1}/delayed_events")).body == {"delayed_events": []}
+    assert (await alice.get(f"{_V1}/delayed_events")).body["delayed_events"] == []
 
 
 @pytest.fixture
@@ -292,6 +292,10 @@ async def test_limits_are_announced_and_kept(strict: Api) -> None:
     assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
     assert answer.body["org.matrix.msc4140.errcode"] == "M_MAX_DELAY_EXCEEDED"
     assert answer.body["org.matrix.msc4140.max_delay"] == _HOUR
+    query = {"org.matrix.msc4140.delay": str(_HOUR + 1)}
+    older = await strict.put(f"/rooms/{room}/state/m.room.topic", {}, query=query)
+    assert (older.status, older.errcode) == (400, "M_UNKNOWN")
+    assert older.body["org.matrix.msc4140.errcode"] == "M_MAX_DELAY_EXCEEDED"
     for number in range(2):
         await schedule(strict, room, str(number))
     answer = await strict.put(f"{path}/more", {"content": _TEXT, "delay_ms": 1000})
