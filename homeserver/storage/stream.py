@@ -2,8 +2,9 @@
 
 Positions come from one sequence. Of two transactions the one with the smaller position may commit later, so a reader
 may only be given positions below which nothing is still open: otherwise a sync token would step over a row that appears
-afterwards. Before a transaction draws, it is entered here with a bound, the highest position known to be drawn; what it
-draws is above that. The safe position is the smallest bound among the open ones.
+afterwards. Before a transaction draws, it is entered here with a bound, the highest position that is committed; what it
+draws is above that, even after a crash of the database, which may forget what was drawn but not what was committed. The
+safe position is the smallest bound among the open ones.
 
 This keeps its books in the memory of one process, so one process writes to a database at a time: `open_stream` takes an
 advisory lock that says so, held for as long as the process lives.
@@ -11,17 +12,22 @@ advisory lock that says so, held for as long as the process lives.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import asyncpg
+import asyncpg.transaction
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record] | asyncpg.Connection[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
+Transaction: TypeAlias = asyncpg.transaction.Transaction
 Publish: TypeAlias = Callable[[Collection[int], Collection[int]], None]
 
+_SETTLE_PAUSE = 0.1  # seconds
+_CONNECTION_LOST = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 _WRITER_LOCK = 0x7A1C_0001  # an arbitrary number that no other advisory lock of ours uses
 
 
@@ -44,12 +50,11 @@ class Write:
     def will_draw(self) -> None:
         """Must be called before a statement that draws positions by itself (`lock_room`)."""
         if self.bound is None:
-            self.bound = self.stream.drawn
+            self.bound = self.stream.committed
             self.stream.open.add(self)
 
     def has_drawn(self, position: int) -> None:
         self.last = max(self.last, position)
-        self.stream.drawn = max(self.stream.drawn, position)
 
     async def next_position(self) -> int:
         """Draws one position. Draw late: until this transaction ends, readers wait for it."""
@@ -73,40 +78,80 @@ class Stream:
 
     def __init__(self, pool: Pool, publish: Publish, position: int) -> None:
         self.pool = pool
-        self.drawn = position
         self.open: set[Write] = set()
         self._publish = publish
-        self._committed = position
+        self.committed = position
         self._unpublished: list[Write] = []
         self._spare_nids: list[int] = []
+        self._settling: set[asyncio.Task[None]] = set()
 
     @property
     def position(self) -> int:
         """Everything up to here is committed, or never will be: a token may say it."""
         bounds = [write.bound for write in self.open if write.bound is not None]
-        return min(self._committed, *bounds) if bounds else self._committed
+        return min(self.committed, *bounds) if bounds else self.committed
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Write]:
         """A transaction. When it has committed, and everything below it too, those whom it `changed` are woken."""
         async with self.pool.acquire() as conn:
             write = Write(conn, self)
-            committed = False
+            backend = conn.get_server_pid()
+            transaction = conn.transaction()
+            await transaction.start()
             try:
-                async with conn.transaction():
-                    yield write
-                committed = True
-                for callback in write.callbacks:
-                    callback()
-            finally:
-                self._finish(write, committed)
+                yield write
+            except BaseException:
+                try:
+                    await transaction.rollback()
+                finally:
+                    self._finish(write, committed=False)
+                raise
+            await self._commit(write, transaction, backend)
 
-    def _finish(self, write: Write, committed: bool) -> None:
+    async def _commit(self, write: Write, transaction: Transaction, backend: int) -> None:
+        try:
+            await transaction.commit()
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _CONNECTION_LOST):
+                self._finish(write, committed=False)
+            else:
+                # The connection broke on the way: it may be committed, or will be in a moment. Until that is known,
+                # nobody may read past it.
+                task = asyncio.create_task(self._settle(write, backend))
+                self._settling.add(task)
+                task.add_done_callback(self._settling.discard)
+            raise
+        for callback in write.callbacks:
+            callback()
+        self._finish(write, committed=True)
+
+    async def _settle(self, write: Write, backend: int) -> None:
+        """Waits until the process in the database that had a transaction has ended it, one way or the other."""
+        while True:
+            try:
+                if not await self.pool.fetchval(
+                    "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND xact_start IS NOT NULL "
+                    "AND pid <> pg_backend_pid())",
+                    backend,
+                ):
+                    break
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                if self.pool.is_closing():
+                    break
+            await asyncio.sleep(_SETTLE_PAUSE)
+        # If it failed after all, there is nothing there to be read.
+        self._finish(write, committed=True)
+
+    def _finish(self, write: Write, *, committed: bool) -> None:
         self.open.discard(write)
+        if not committed:
+            # If the database crashed, what was drawn in this transaction may be given out again.
+            self._spare_nids.clear()
         if committed and write.bound is None:
             self._publish(write.rooms, write.users)
         elif committed:
-            self._committed = max(self._committed, write.last)
+            self.committed = max(self.committed, write.last)
             self._unpublished.append(write)
         safe = self.position
         ready = [w for w in self._unpublished if w.last <= safe]
@@ -119,8 +164,6 @@ class Stream:
         if len(self._spare_nids) < count:
             rows = await conn.fetch("SELECT nextval('positions') AS nid FROM generate_series(1, $1)", count + 64)
             self._spare_nids.extend(row["nid"] for row in rows)
-            # These are positions too, though no row is ever visible under them.
-            self.drawn = max(self.drawn, rows[-1]["nid"])
         taken, self._spare_nids = self._spare_nids[:count], self._spare_nids[count:]
         return taken
 

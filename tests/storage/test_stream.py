@@ -101,6 +101,43 @@ async def test_a_killed_connection_holds_nobody_up(stream: Stream, pool: Pool) -
     assert not stream.open
 
 
+async def test_a_commit_of_unknown_outcome_is_not_stepped_over(
+    pool: Pool,
+) -> None:
+    """When the connection breaks at the commit, readers wait until the database has ended the transaction."""
+    settled = asyncio.Event()
+    stream = await open_stream(pool, lambda rooms, users: settled.set())
+    reader = Reader(stream)
+    async with pool.acquire() as watcher:
+        await watcher.execute("SELECT pg_advisory_lock(1)")  # holds the commit up, by a deferred trigger
+        await watcher.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END'"
+        )
+        await watcher.execute(
+            "CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON account_data DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW WHEN (NEW.type = 'unknown') EXECUTE FUNCTION wait()"
+        )
+
+        async def write_it() -> None:
+            async with stream.write() as write:
+                await put(write, "unknown")
+                # What a network that breaks does: the server goes on, its answer never comes.
+                asyncio.get_running_loop().call_later(0.1, write.conn.terminate)
+
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)):
+            await write_it()
+        async with stream.write() as other:
+            await put(other, "other")
+        assert await reader.read() == []
+        await watcher.execute("SELECT pg_advisory_unlock(1)")
+    await asyncio.wait_for(settled.wait(), 10)
+    await reader.read()
+    stored = {row["type"] for row in await pool.fetch("SELECT type FROM account_data")}
+    assert set(reader.seen) == stored
+    assert "other" in stored
+
+
 async def test_those_who_wait_are_woken_when_they_can_read(pool: Pool) -> None:
     """A commit above an open transaction wakes nobody until that one has ended, then everyone at once."""
     woken: list[tuple[set[int], set[int]]] = []
