@@ -310,7 +310,9 @@ CREATE TABLE public.room_members (
     event_nid bigint NOT NULL,
     pos bigint NOT NULL,
     stripped_state bytea,
-    forgotten boolean DEFAULT false NOT NULL
+    forgotten boolean DEFAULT false NOT NULL,
+    joined_before boolean DEFAULT false NOT NULL,
+    put_out boolean DEFAULT false NOT NULL
 );
 
 CREATE TABLE public.room_notifications (
@@ -363,7 +365,9 @@ CREATE TABLE public.rooms (
     extremities bigint[] DEFAULT '{}'::bigint[] NOT NULL,
     depth bigint DEFAULT 0 NOT NULL,
     snapshot_nid bigint,
-    created_ts bigint NOT NULL
+    created_ts bigint NOT NULL,
+    active_pos bigint DEFAULT 0 NOT NULL,
+    bump_pos bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -393,6 +397,54 @@ CREATE TABLE public.server_keys (
     response bytea NOT NULL
 );
 
+CREATE SEQUENCE public.sliding_versions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE public.sliding_connections (
+    connection_nid bigint NOT NULL,
+    user_nid bigint NOT NULL,
+    device_id text,
+    conn_id text NOT NULL,
+    used_ts bigint NOT NULL,
+    required_states bytea NOT NULL,
+    known_version bigint DEFAULT 0 NOT NULL,
+    known_pos bigint DEFAULT 0 NOT NULL,
+    known_typing bigint DEFAULT 0 NOT NULL,
+    known_extensions text[] DEFAULT '{}'::text[] NOT NULL,
+    issued_version bigint DEFAULT nextval('public.sliding_versions'::regclass) NOT NULL,
+    issued_pos bigint NOT NULL,
+    issued_typing bigint NOT NULL,
+    issued_extensions text[] NOT NULL,
+    issued_rooms bytea NOT NULL
+);
+
+ALTER TABLE public.sliding_connections ALTER COLUMN connection_nid ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.sliding_connections_connection_nid_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.sliding_rooms (
+    connection_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    sent_pos bigint NOT NULL,
+    first_ord bigint NOT NULL,
+    timeline_limit integer NOT NULL,
+    required_state integer NOT NULL,
+    stripped boolean NOT NULL,
+    is_dm boolean NOT NULL,
+    unread boolean NOT NULL,
+    receipts_pos bigint,
+    data_pos bigint
+);
+
 CREATE TABLE public.state_keys (
     state_key_nid bigint NOT NULL,
     type text NOT NULL,
@@ -420,6 +472,15 @@ CREATE TABLE public.state_snapshots (
 
 CREATE TABLE public.stream_readers (
     reader text NOT NULL,
+    pos bigint NOT NULL
+);
+
+CREATE TABLE public.thread_subscriptions (
+    user_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    thread_id text NOT NULL,
+    subscribed boolean NOT NULL,
+    automatic boolean NOT NULL,
     pos bigint NOT NULL
 );
 
@@ -588,6 +649,15 @@ ALTER TABLE ONLY public.schema_migrations
 ALTER TABLE ONLY public.server_keys
     ADD CONSTRAINT server_keys_pkey PRIMARY KEY (server, key_id);
 
+ALTER TABLE ONLY public.sliding_connections
+    ADD CONSTRAINT sliding_connections_pkey PRIMARY KEY (connection_nid);
+
+ALTER TABLE ONLY public.sliding_connections
+    ADD CONSTRAINT sliding_connections_user_nid_device_id_conn_id_key UNIQUE NULLS NOT DISTINCT (user_nid, device_id, conn_id);
+
+ALTER TABLE ONLY public.sliding_rooms
+    ADD CONSTRAINT sliding_rooms_pkey PRIMARY KEY (connection_nid, room_nid);
+
 ALTER TABLE ONLY public.state_keys
     ADD CONSTRAINT state_keys_pkey PRIMARY KEY (state_key_nid);
 
@@ -599,6 +669,9 @@ ALTER TABLE ONLY public.state_snapshots
 
 ALTER TABLE ONLY public.stream_readers
     ADD CONSTRAINT stream_readers_pkey PRIMARY KEY (reader);
+
+ALTER TABLE ONLY public.thread_subscriptions
+    ADD CONSTRAINT thread_subscriptions_pkey PRIMARY KEY (user_nid, room_nid, thread_id);
 
 ALTER TABLE ONLY public.uia_sessions
     ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
@@ -676,6 +749,8 @@ CREATE INDEX room_state_from ON public.room_state USING btree (room_nid, from_po
 CREATE INDEX room_state_to ON public.room_state USING btree (room_nid, to_pos) WHERE (to_pos < '9223372036854775807'::bigint);
 
 CREATE INDEX room_summaries_directory ON public.room_summaries USING btree (joined_members, room_nid) WHERE published;
+
+CREATE INDEX thread_subscriptions_stream ON public.thread_subscriptions USING btree (user_nid, pos);
 
 CREATE INDEX user_directory_terms ON public.user_directory USING gin (terms) WITH (fastupdate='on');
 
@@ -800,8 +875,26 @@ ALTER TABLE ONLY public.room_state
 ALTER TABLE ONLY public.room_summaries
     ADD CONSTRAINT room_summaries_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
+ALTER TABLE ONLY public.sliding_connections
+    ADD CONSTRAINT sliding_connections_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.sliding_connections
+    ADD CONSTRAINT sliding_connections_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.sliding_rooms
+    ADD CONSTRAINT sliding_rooms_connection_nid_fkey FOREIGN KEY (connection_nid) REFERENCES public.sliding_connections(connection_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.sliding_rooms
+    ADD CONSTRAINT sliding_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.state_snapshots
     ADD CONSTRAINT state_snapshots_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.thread_subscriptions
+    ADD CONSTRAINT thread_subscriptions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.thread_subscriptions
+    ADD CONSTRAINT thread_subscriptions_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.user_directory
     ADD CONSTRAINT user_directory_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);

@@ -14,6 +14,7 @@ from homeserver.protocol.events import Event, StateKey
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import EventIdFormat
+from homeserver.rooms.activity import activity_of
 from homeserver.rooms.head import RoomHead, StateEntry
 from homeserver.rooms.notifications import Notifications
 from homeserver.rooms.summary import SHOWN_KEYS, shown
@@ -241,8 +242,11 @@ class RoomAppend:
         for user_id, user_nid in user_nids.items():
             member = entries["m.room.member", user_id]
             membership = (member.event.membership if member else None) or "leave"
+            put_out = member is not None and membership in ("leave", "ban") and member.event.sender != user_id
             self.rows.members.append(
-                member_rows.MemberRow(user_nid, membership, member.nid if member else 0, pos, domain_of(user_id))
+                member_rows.MemberRow(
+                    user_nid, membership, member.nid if member else 0, pos, domain_of(user_id), put_out=put_out
+                )
             )
             self.write.changed(users=[user_nid])
 
@@ -267,7 +271,10 @@ class RoomAppend:
             contents = {type: entry.event.content for (type, _), entry in state.items()}
             await write_shown(conn, head.room.nid, shown(contents))
         head.version += 1
-        await write_head(conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid)
+        activity = activity_of(rows.events, rows.state)
+        await write_head(
+            conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid, activity
+        )
 
     async def _redact(self, redaction_nid: int, redaction: Event) -> None:
         """Carries out a redaction, if its target is here and it may.  # spec: rooms/v11#handling-redactions"""

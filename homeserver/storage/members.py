@@ -10,13 +10,14 @@ from homeserver.storage.stream import Connection
 
 @dataclass(frozen=True, slots=True)
 class MemberRow:
-    """A membership that begins at `pos`."""
+    """A membership that begins at `pos`. `put_out`: it ended by somebody else's doing."""
 
     user_nid: int
     membership: str
     event_nid: int
     pos: int
     server: str
+    put_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,16 @@ async def write_members(conn: Connection, room_nid: int, rows: Sequence[MemberRo
     :returns: how many more are joined than before
     """
     last = {row.user_nid: row for row in rows}
+    joined = {row.user_nid for row in rows if row.membership == "join"}
     more: int = await conn.fetchval(
-        "WITH entered (user_nid, membership, event_nid, pos) AS ("
-        "  SELECT * FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[])"
+        "WITH entered (user_nid, membership, event_nid, pos, put_out, joined_before) AS ("
+        "  SELECT * FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::boolean[], $7::boolean[])"
         "), written AS ("
-        "  INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos) SELECT $1, * FROM entered "
+        "  INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos, put_out, joined_before) "
+        "  SELECT $1, * FROM entered "
         "  ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership, "
-        "  event_nid = excluded.event_nid, pos = excluded.pos, stripped_state = NULL, "
+        "  event_nid = excluded.event_nid, pos = excluded.pos, stripped_state = NULL, put_out = excluded.put_out, "
+        "  joined_before = room_members.joined_before OR excluded.joined_before, "
         "  forgotten = room_members.forgotten AND excluded.membership IN ('leave', 'ban')"
         ") SELECT (SELECT count(*) FROM entered WHERE membership = 'join') - "
         "(SELECT count(*) FROM room_members m JOIN entered USING (user_nid) "  # as it was before this statement
@@ -53,6 +57,8 @@ async def write_members(conn: Connection, room_nid: int, rows: Sequence[MemberRo
         [row.membership for row in last.values()],
         [row.event_nid for row in last.values()],
         [row.pos for row in last.values()],
+        [row.put_out for row in last.values()],
+        [user_nid in joined for user_nid in last],
     )
     return more
 
@@ -65,7 +71,7 @@ async def write_stripped_membership(
         "INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos, stripped_state) "
         "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (room_nid, user_nid) DO UPDATE SET "
         "membership = excluded.membership, event_nid = excluded.event_nid, pos = excluded.pos, "
-        "stripped_state = excluded.stripped_state, forgotten = false",
+        "stripped_state = excluded.stripped_state, forgotten = false, put_out = false",
         room_nid,
         user_nid,
         membership,

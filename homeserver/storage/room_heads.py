@@ -63,14 +63,25 @@ async def create_room_row(conn: Connection, room_id: str, version: str, created_
 
 
 async def write_head(
-    conn: Connection, room_nid: int, version: int, extremities: Sequence[int], depth: int, snapshot_nid: int | None
+    conn: Connection,
+    room_nid: int,
+    version: int,
+    extremities: Sequence[int],
+    depth: int,
+    snapshot_nid: int | None,
+    activity: tuple[int, int] = (0, 0),
 ) -> None:
-    """Moves the head of a room whose lock is held."""
+    """Moves the head of a room whose lock is held.
+
+    :param activity: the positions of the newest event and of the newest bumping one, where they are newer than before
+    """
     await conn.execute(
-        "UPDATE rooms SET head_version = $2, extremities = $3, depth = $4, snapshot_nid = $5 WHERE room_nid = $1",
+        "UPDATE rooms SET head_version = $2, extremities = $3, depth = $4, snapshot_nid = $5, "
+        "active_pos = greatest(active_pos, $6), bump_pos = greatest(bump_pos, $7) WHERE room_nid = $1",
         room_nid,
         version,
         list(extremities),
         min(depth, 2**63 - 1),
         snapshot_nid,
+        *activity,
     )
