@@ -11,6 +11,8 @@ import asyncio
 import getpass
 import json
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -103,7 +105,16 @@ def _start(arguments: argparse.Namespace) -> int:
 
     config = _config(arguments)
     setup_logging(config.logging)
-    return server.run(config)
+    return server.run(config, first_account=_make_first_account(arguments))
+
+
+def _make_first_account(arguments: argparse.Namespace) -> str:
+    """The command that makes an administrator, as it can be typed where this one was, with the same configuration."""
+    program = "talk-pai"
+    if shutil.which(program) is None and Path(sys.argv[0]).name == program:
+        program = os.path.relpath(sys.argv[0])
+    config = "" if arguments.config is None else f" --config {shlex.quote(str(arguments.config))}"
+    return f"{program} user create{config} --admin NAME"
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib.util
 import logging
 import signal
@@ -60,7 +61,7 @@ from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
 from homeserver.rooms.timeline import Timeline
 from homeserver.rooms.typing_users import TypingUsers
-from homeserver.secrets import SecretsError, load_or_create_signing_key
+from homeserver.secrets import SecretsError, load_or_create_secrets, load_or_create_signing_key
 from homeserver.services import Services
 from homeserver.storage.accounts import any_account, find_account
 from homeserver.storage.embedded import EmbeddedError, EmbeddedPostgres
@@ -93,11 +94,14 @@ class Server:
         return self.addresses[0]
 
 
-def run(config: Config) -> int:
-    """Runs a server until SIGINT or SIGTERM. Returns the exit status."""
+def run(config: Config, *, first_account: str = "talk-pai user create --admin NAME") -> int:
+    """Runs a server until SIGINT or SIGTERM. Returns the exit status.
+
+    :param first_account: the command that makes an administrator, to be shown while there is no account
+    """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_run(config))
+            return runner.run(_run(config, first_account))
     except (
         ConfigError,
         SecretsError,
@@ -119,12 +123,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _run(config: Config) -> int:
+async def _run(config: Config, first_account: str) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    serving = asyncio.create_task(_serve(config))
+    serving = asyncio.create_task(_serve(config, first_account))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -136,18 +140,18 @@ async def _run(config: Config) -> int:
         return 0
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, first_account: str) -> int:
     async with running_server(config) as server:
-        await _greet(server)
+        await _greet(server, first_account)
         await server.failed.wait()
         return 1
 
 
-async def _greet(server: Server) -> None:
+async def _greet(server: Server, first_account: str) -> None:
     lines = [f"Talk pAI serves {server.config.server_name} at {', '.join(server.addresses)}"]
     async with server.services.pool.acquire() as conn:
         if not await any_account(conn):
-            lines.append("There is no account yet. Make the first, an administrator: talk-pai user create --admin NAME")
+            lines.append(f"There is no account yet. Make the first, an administrator: {first_account}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 
@@ -187,6 +191,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
 async def build_services(config: Config, stream: Stream, changes: Changes, names: Names) -> AsyncIterator[Services]:
     """Every long-lived object that speakers are given."""
     signing_key = load_or_create_signing_key(config.signing_key_file)
+    load_or_create_secrets(config.data_dir)
     timeline = Timeline(
         stream=stream,
         names=names,
@@ -441,7 +446,13 @@ async def _bind(runner: web.ServerRunner, listener: ListenerConfig) -> str:
         await web.UnixSite(runner, listener.unix_socket, ssl_context=tls).start()
         listener.unix_socket.chmod(0o660)
         return f"unix:{listener.unix_socket}"
-    await web.TCPSite(runner, listener.bind, listener.port, ssl_context=tls).start()
+    try:
+        await web.TCPSite(runner, listener.bind, listener.port, ssl_context=tls).start()
+    except OSError as error:
+        place = f"{listener.bind} port {listener.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"{place} is in use: stop what uses it, or set another port at `listeners`") from None
+        raise ConfigError(f"listeners: {place} can't be used: {error.strerror}") from None
     host, port = runner.addresses[0][:2]
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
