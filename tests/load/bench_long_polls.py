@@ -1,0 +1,158 @@
+"""How soon a message reaches a client that waits, with nobody else waiting and with many.
+
+`python -m tests.load.bench_long_polls` has Bob send to Alice, whose sync waits: alone, and in turn with that while 199
+others wait for what happens in rooms of their own. It prints the 99th percentile of the time from Bob's request to the
+end of Alice's, and (with 200 waiting) / (with one). Then all 200 wait in one room, and it prints what it takes until
+the last of them has the message. Exits with 1 if the ratio is above the bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from homeserver.services import Services
+from tests.load.measuring import (
+    Account,
+    check,
+    cpu_seconds,
+    http_session,
+    in_flight,
+    join_all,
+    make_room,
+    percentile,
+    prepared,
+    register,
+    scratch,
+    serving,
+    text,
+)
+from tests.support.processes import Homeserver
+
+BOUND = 3.0
+WAITING = 200
+MESSAGES = 100  # a round
+ROUNDS = 5
+TO_ALL = 20
+
+_numbers = itertools.count()
+
+
+def main() -> int:
+    """Measures, prints, and says by its exit code whether the bound holds."""
+    with scratch() as directory:
+        server, rooms = prepared(directory, fill)
+        with serving(server):
+            return asyncio.run(measure(server, *rooms))
+
+
+async def fill(services: Services) -> tuple[str, str]:
+    """The ids of Alice's and Bob's room, and of one in which everybody is. The others have a room each."""
+    room = await make_room(services, "bob", "two")
+    await join_all(services, room, ["alice"])
+    everybody = await make_room(services, "bob", "all")
+    await join_all(services, everybody, ["alice", *others()])
+    for name in others():
+        await make_room(services, name, name)
+    return room.room_id, everybody.room_id
+
+
+def others() -> list[str]:
+    return [f"other{number}" for number in range(WAITING - 1)]
+
+
+async def measure(server: Homeserver, room_id: str, everybody: str) -> int:
+    """All measurements; the exit code."""
+    async with http_session() as session:
+        names = ["alice", "bob", *others()]
+        accounts = await in_flight([partial(register, session, server.url, name) for name in names], 4)
+        alice, bob, rest = accounts[0], accounts[1], accounts[2:]
+        alone: list[float] = []
+        among: list[float] = []
+        await deliveries(bob, alice, room_id)
+        for _ in range(ROUNDS):
+            alone += await deliveries(bob, alice, room_id)
+            async with all_waiting(rest):
+                among += await deliveries(bob, alice, room_id)
+        one, many = percentile(alone, 0.99), percentile(among, 0.99)
+        for name, times in (("1 waits", alone), (f"{WAITING} wait", among)):
+            median, p99 = statistics.median(times), percentile(times, 0.99)
+            print(f"{name}: p50 {median * 1e3:.2f} ms, p99 {p99 * 1e3:.2f} ms from request to delivery")
+        holds = check(f"p99 with {WAITING} waiting / with 1", many / one, BOUND)
+        await to_all(server, bob, [alice, *rest], everybody)
+    return 0 if holds else 1
+
+
+async def deliveries(sender: Account, reader: Account, room_id: str) -> list[float]:
+    """Seconds from sending to the reader's waiting sync having the message, one message after the other."""
+    since = (await reader.sync())["next_batch"]
+    took = []
+    for _ in range(MESSAGES):
+        waiting = asyncio.create_task(reader.sync(since, 30_000))
+        await asyncio.sleep(0.005)  # until it waits
+        started = time.perf_counter()
+        sending = asyncio.create_task(send(sender, room_id))
+        answer = await waiting
+        took.append(time.perf_counter() - started)
+        await sending
+        if room_id not in answer["rooms"]["join"]:
+            raise AssertionError("something else ended the wait")
+        since = answer["next_batch"]
+    return took
+
+
+@asynccontextmanager
+async def all_waiting(accounts: Sequence[Account]) -> AsyncIterator[list[asyncio.Task[float]]]:
+    """Each of the accounts has a sync that waits. The tasks give the time at which it ended."""
+    filter = '{"room": {"timeline": {"limit": 1}, "state": {"types": []}}}'  # what was before does not matter
+    answers = await in_flight([partial(account.sync, filter=filter) for account in accounts], 4)
+
+    async def wait(account: Account, since: str) -> float:
+        await account.sync(since, 120_000)
+        return time.perf_counter()
+
+    tasks = [
+        asyncio.create_task(wait(account, answer["next_batch"]))
+        for account, answer in zip(accounts, answers, strict=True)
+    ]
+    try:
+        await asyncio.sleep(0.5)  # until all wait
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def to_all(server: Homeserver, sender: Account, accounts: Sequence[Account], room_id: str) -> None:
+    """Prints what it takes to tell everybody in a room."""
+    last: list[float] = []
+    before = spent = 0.0
+    for number in range(-1, TO_ALL):  # the first warms up
+        async with all_waiting(accounts) as waiting:
+            before, started = cpu_seconds(server.process.directory), time.perf_counter()
+            await send(sender, room_id)
+            ended = max(await asyncio.gather(*waiting))
+            if number >= 0:
+                last.append(ended - started)
+                spent += cpu_seconds(server.process.directory) - before
+    print(
+        f"one message to {len(accounts)} who wait: the last has it after {statistics.median(last) * 1e3:.0f} ms, ",
+        end="",
+    )
+    print(f"{spent / TO_ALL / len(accounts) * 1e3:.2f} ms of CPU each")
+
+
+async def send(account: Account, room_id: str) -> None:
+    number = next(_numbers)
+    await account.call("PUT", f"/rooms/{room_id}/send/m.room.message/{number}", text(number))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
