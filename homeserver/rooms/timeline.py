@@ -112,6 +112,7 @@ class Timeline:
         self._heads: BoundedCache[int, RoomHead] = BoundedCache(10_000)
         self._waiting: dict[int, deque[_Waiting]] = {}
         self._senders: set[asyncio.Task[None]] = set()
+        self._created_ts = 0
         self._uses_policy_server: UsesPolicyServer | None = None
         self._send_signed: SendSigned | None = None
 
@@ -336,7 +337,7 @@ class Timeline:
                 prev_events=[],
                 auth_events=[],
                 depth=1,
-                origin_server_ts=self.clock(),
+                origin_server_ts=self._creation_ts(),
                 server_name=self.server_name,
                 signing_key=self.signing_key,
             )
@@ -351,6 +352,11 @@ class Timeline:
         await append.append_to_head(event)
         await append.flush()
         return room
+
+    def _creation_ts(self) -> int:
+        # A room may be named by the hash of its create event: two that are alike must not be of one moment.
+        self._created_ts = max(self.clock(), self._created_ts + 1)
+        return self._created_ts
 
     async def close(self) -> None:
         """Waits for the sends under way."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from homeserver.protocol.errors import BadRequest
@@ -99,3 +101,10 @@ async def test_an_alias_is_given_once(rooms: Rooms) -> None:
     with pytest.raises(BadRequest) as refused:
         await rooms.create(alias="#pub:test")
     assert refused.value.errcode == "M_ROOM_IN_USE"
+
+
+async def test_rooms_of_one_moment(rooms: Rooms) -> None:
+    """Rooms that one user makes alike in the same millisecond are different rooms, also where the id is a hash."""
+    rooms.timeline.clock = lambda: 1_700_000_000_000
+    made = await asyncio.gather(*(rooms.create(version="12") for _ in range(4)))
+    assert len({room.room_id for room in made}) == 4
