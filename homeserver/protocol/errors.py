@@ -33,9 +33,7 @@ class MatrixError(Exception):
     status = 400
     errcode = "M_UNKNOWN"
 
-    def __init__(
-        self, message: str, *, errcode: str | None = None, status: int | None = None, **extra: Any
-    ) -> None:
+    def __init__(self, message: str, *, errcode: str | None = None, status: int | None = None, **extra: Any) -> None:
         super().__init__(message)
         self.message = message
         if errcode is not None:

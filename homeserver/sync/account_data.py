@@ -12,8 +12,8 @@ import orjson
 
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.push_rule_edits import ruleset_json
-from homeserver.storage.push_rules import find_push_rules, push_rules_changed
 from homeserver.storage.account_data import DELETED
+from homeserver.storage.push_rules import find_push_rules, push_rules_changed
 from homeserver.storage.sync_reads import account_data_since
 from homeserver.sync.view import View
 

@@ -39,14 +39,10 @@ async def incremental(view: View, since: SyncToken) -> JsonObject:
 
 def says_something(response: JsonObject) -> bool:
     """Whether a response is worth ending a long poll for."""
-    return bool(
-        any(response["rooms"].values()) or response["account_data"]["events"] or response["presence"]["events"]
-    )
+    return bool(any(response["rooms"].values()) or response["account_data"]["events"] or response["presence"]["events"])
 
 
-def _response(
-    view: View, rooms: JsonObject, data: account_data.AccountData, presences: list[JsonObject]
-) -> JsonObject:
+def _response(view: View, rooms: JsonObject, data: account_data.AccountData, presences: list[JsonObject]) -> JsonObject:
     return {
         "next_batch": str(SyncToken(view.until, view.typing_until)),
         "rooms": rooms,

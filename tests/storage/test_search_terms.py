@@ -19,7 +19,7 @@ def test_what_reads_alike_is_alike(one: str, other: str) -> None:
 
 
 def test_scripts_without_spaces_are_cut_into_characters_and_pairs() -> None:
-    """Of Chinese, Japanese and Korean every character and every two neighbours are pieces, of words three characters."""
+    """Of Chinese, Japanese and Korean every character and every pair are pieces, of words every three characters."""
     assert set(searchable("你好世 word").pieces.split()) == {
         *("~你", "~好", "~世", "~你好", "~好世"),
         *("~wor", "~ord", "~rd", "~d"),
