@@ -81,6 +81,7 @@ def synapse_on_postgres(python: Path, directory: Path) -> Iterator[Homeserver]:
                 "cp_max": 10,
             },
         }
+        config["rc_room_creation"] = {"per_second": 10_000, "burst_count": 10_000}
         config_file.write_text(json.dumps(config))
         yield server
     finally:

@@ -99,7 +99,9 @@ class Account:
     ) -> Any:
         """The answer to a request below the client API's prefix. Raises RuntimeError unless its status is 200."""
         data = None if body is None else orjson.dumps(body)
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         url = self.url + _PREFIX + path
         async with self.session.request(method, url, data=data, params=query, headers=headers) as response:
             answer = await response.read()
