@@ -92,6 +92,7 @@ async def test_nothing_is_left_after_a_stop(database: str, tmp_path: Path) -> No
             await api.get("/health")
     conn = await asyncpg.connect(database)
     others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    left = None
     for _ in range(200):
         if (left := await conn.fetchval(others)) == 0:
             break

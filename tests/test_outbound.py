@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
@@ -150,7 +151,9 @@ async def test_rebinding_between_check_and_connect_gains_nothing() -> None:
         async with client(deny=LOOPBACK, allow=["127.0.0.2/32"], resolver=resolver) as outbound:
             with pytest.raises(CouldNotConnect):
                 await outbound.request("GET", "http://rebind.test/")
-            outbound._session.connector.clear_dns_cache()
+            connector = outbound._session.connector
+            assert isinstance(connector, aiohttp.TCPConnector)
+            connector.clear_dns_cache()
             with pytest.raises(RequestRefused):
                 await outbound.request("GET", "http://rebind.test/")
 

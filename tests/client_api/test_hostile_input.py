@@ -200,6 +200,10 @@ def _bodies(route: Route, chance: random.Random) -> Iterator[dict[str, Any]]:
         yield {**_GOOD_BODIES.get(route.path, {}), chance.choice(_KEYS): chance.choice(_STRANGE)}
 
 
+def _empty_body(route: Route) -> bytes | None:
+    return b"{}" if route.method in ("POST", "PUT") else None
+
+
 async def _check(target: _Target, route: Route, path: str, **options: Any) -> None:
     answer = await target.alice.request(route.method, path, **options)
     told = (route.method, path[:200], str(options)[:500], answer.status, answer.body)
@@ -222,9 +226,7 @@ async def test_no_input_makes_a_500(target: _Target, what: str) -> None:
                 await _check(target, route, _path(route, target, None), body=raw)
         elif what == "paths" and "{" in route.path:
             for segment in _SEGMENTS:
-                body = b"{}" if route.method in ("POST", "PUT") else None
-                await _check(target, route, _path(route, target, segment), body=body)
+                await _check(target, route, _path(route, target, segment), body=_empty_body(route))
         elif what == "queries":
             for query in _QUERIES:
-                body = b"{}" if route.method in ("POST", "PUT") else None
-                await _check(target, route, f"{_path(route, target, None)}?{query}", body=body)
+                await _check(target, route, f"{_path(route, target, None)}?{query}", body=_empty_body(route))

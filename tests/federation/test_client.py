@@ -292,7 +292,7 @@ ANY_OBJECT = {
 async def test_malformed_answers_are_unavailable(name: str) -> None:
     """An answer of another shape than promised is Unavailable, never a value or another error."""
     call, request, *_ = ENDPOINTS[name]
-    answers = NO_JSON if name in ANY_JSON else NO_JSON + NO_OBJECT
+    answers: tuple[bytes, ...] = NO_JSON if name in ANY_JSON else NO_JSON + NO_OBJECT
     if name not in ANY_JSON | ANY_OBJECT:
         answers += WRONG_TYPES
     async with peer() as p:

@@ -69,7 +69,7 @@ def test_redactions_name_their_target_in_both_places(version: str) -> None:
     """`redacts` is at the top level for older clients and in the content for newer ones, in every room version."""
     in_content = ROOM_VERSIONS[version].redacts_in_content
     content = {"reason": "spam", **({"redacts": "$target"} if in_content else {})}
-    top = {} if in_content else {"redacts": "$target"}
+    top: dict[str, Any] = {} if in_content else {"redacts": "$target"}
     if version in ("1", "2"):
         top |= {"prev_events": [["$one", {}]], "auth_events": [["$two", {}]]}
     event = make_event(version, type="m.room.redaction", content=content, **top)

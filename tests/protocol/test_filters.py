@@ -23,7 +23,7 @@ from homeserver.protocol.filters import (
     split_path,
 )
 
-EVENT = {"type": "m.room.message", "sender": "@alice:example.org", "contains_url": False}
+EVENT: dict[str, Any] = {"type": "m.room.message", "sender": "@alice:example.org", "contains_url": False}
 FIELDS = [
     "event_fields",
     "event_format",

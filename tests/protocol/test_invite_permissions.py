@@ -42,7 +42,15 @@ def test_invitations_of_ignored_users_are_hidden() -> None:
 def test_default_action_block_blocks_everyone(type: str) -> None:
     """`default_action: block` refuses all; any other value, or none, refuses nobody."""
     assert decide_invite(GOOD, {type: {"default_action": "block"}}) is BLOCK
-    for content in ({}, {"default_action": "allow"}, {"default_action": True}, {"default_action": None}, [], None):
+    contents: list[Any] = [
+        {},
+        {"default_action": "allow"},
+        {"default_action": True},
+        {"default_action": None},
+        [],
+        None,
+    ]
+    for content in contents:
         assert decide_invite(GOOD, {type: content}) is ALLOW
 
 

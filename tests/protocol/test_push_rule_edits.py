@@ -25,7 +25,7 @@ from homeserver.protocol.push_rules import UserRules, compile_rules
 
 ALICE = "@alice:example.org"
 CAKE = {"pattern": "cake", "actions": ["notify"]}
-MUTE = {"actions": []}
+MUTE: dict[str, Any] = {"actions": []}
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -30,7 +30,8 @@ IP_LITERALS = ["1.2.3.4", "1.2.3.4:8448", "001.2.3.4", "[::1]", "[::1]:8448", "[
 def test_ip_literals_are_denied_if_the_event_says_so(name: str) -> None:
     """2. An IP address literal is denied only if `allow_ip_literals` is present and false."""
     assert not parse_server_acl({"allow": ["*"], "allow_ip_literals": False}).allows(name)
-    for value in (True, None, 0, "false", []):
+    values: tuple[object, ...] = (True, None, 0, "false", [])
+    for value in values:
         assert parse_server_acl({"allow": ["*"], "allow_ip_literals": value}).allows(name)
     assert parse_server_acl({"allow": ["*"]}).allows(name)
 
