@@ -12,7 +12,7 @@ import orjson
 
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.push_rule_edits import ruleset_json
-from homeserver.storage.account_data import DELETED
+from homeserver.storage.account_data import DELETED, GLOBAL
 from homeserver.storage.push_rules import find_push_rules, push_rules_changed
 from homeserver.storage.sync_reads import account_data_since
 from homeserver.sync.view import View
@@ -26,9 +26,9 @@ class AccountData:
     by_room: dict[int, list[JsonObject]] = field(default_factory=dict)
 
 
-async def complete(view: View) -> AccountData:
-    """All there is."""
-    data = await _read(view, -1, ())
+async def complete(view: View, room_nids: Collection[int] | None = None) -> AccountData:
+    """All there is; with `room_nids`, of no rooms but these."""
+    data = await _read(view, -1, (), room_nids)
     await _add_push_rules(view, data)
     return data
 
@@ -53,9 +53,13 @@ async def _add_push_rules(view: View, data: AccountData) -> None:
         data.everywhere.append({"type": "m.push_rules", "content": content})
 
 
-async def _read(view: View, since: int, new_rooms: Collection[int]) -> AccountData:
+async def _read(
+    view: View, since: int, new_rooms: Collection[int], only: Collection[int] | None = None
+) -> AccountData:
     data = AccountData()
-    for row in await account_data_since(view.conn, view.reader.user_nid, since, view.until, new_rooms):
+    # Nothing was set after `until`, so that what is asked for by room is all that comes.
+    after, rooms = (since, new_rooms) if only is None else (view.until, {GLOBAL, *only})
+    for row in await account_data_since(view.conn, view.reader.user_nid, after, view.until, rooms):
         if since < 0 and row.content == DELETED:
             continue
         filter = view.filter.room_account_data if row.room_nid else view.filter.account_data

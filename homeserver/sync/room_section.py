@@ -132,7 +132,7 @@ async def _timelines(
         events = read.get(window.room_nid, [])
         more = len(events) > filter.limit
         events = events[len(events) - filter.limit :] if more else events
-        visible = _visible_end(events, view.sights.get(window.room_nid))
+        visible = visible_end(events, view.sights.get(window.room_nid))
         section = sections[window.room_nid]
         section.limited = more or window.rejoined or len(visible) < len(events)
         events = visible
@@ -144,7 +144,7 @@ async def _timelines(
     return timelines
 
 
-def _visible_end(events: list[StoredEvent], sight: Sight | None) -> list[StoredEvent]:
+def visible_end(events: list[StoredEvent], sight: Sight | None) -> list[StoredEvent]:
     """The newest events up to one that the user may not see: a timeline has no holes."""
     hidden = [
         place
