@@ -332,6 +332,11 @@ CREATE TABLE public.room_notifications (
     thread_unreads bigint NOT NULL
 );
 
+CREATE TABLE public.room_plain_keys (
+    room_nid bigint NOT NULL,
+    state_key_nid bigint NOT NULL
+);
+
 CREATE TABLE public.room_state (
     room_nid bigint NOT NULL,
     state_key_nid bigint NOT NULL,
@@ -462,12 +467,9 @@ ALTER TABLE public.state_keys ALTER COLUMN state_key_nid ADD GENERATED ALWAYS AS
 
 CREATE TABLE public.state_snapshots (
     snapshot_nid bigint NOT NULL,
-    room_nid bigint NOT NULL,
     base_nid bigint,
-    heads bigint[] NOT NULL,
-    lengths smallint[] NOT NULL,
-    state_key_nids bigint[] NOT NULL,
-    event_nids bigint[] NOT NULL
+    level smallint NOT NULL,
+    delta bytea NOT NULL
 );
 
 CREATE TABLE public.stream_readers (
@@ -631,6 +633,9 @@ ALTER TABLE ONLY public.room_members
 ALTER TABLE ONLY public.room_notifications
     ADD CONSTRAINT room_notifications_pkey PRIMARY KEY (room_nid, ord);
 
+ALTER TABLE ONLY public.room_plain_keys
+    ADD CONSTRAINT room_plain_keys_pkey PRIMARY KEY (room_nid, state_key_nid);
+
 ALTER TABLE ONLY public.room_state
     ADD CONSTRAINT room_state_pkey PRIMARY KEY (room_nid, state_key_nid, from_pos);
 
@@ -731,6 +736,8 @@ CREATE INDEX receipts_stream ON public.receipts USING btree (room_nid, pos);
 CREATE INDEX redactions_target ON public.redactions USING btree (redacts);
 
 CREATE INDEX room_aliases_room ON public.room_aliases USING btree (room_nid);
+
+CREATE INDEX room_members_invited ON public.room_members USING btree (room_nid) WHERE (membership = 'invite'::text);
 
 CREATE INDEX room_members_user ON public.room_members USING btree (user_nid, membership);
 
@@ -866,6 +873,12 @@ ALTER TABLE ONLY public.room_members
 ALTER TABLE ONLY public.room_notifications
     ADD CONSTRAINT room_notifications_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
+ALTER TABLE ONLY public.room_plain_keys
+    ADD CONSTRAINT room_plain_keys_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_plain_keys
+    ADD CONSTRAINT room_plain_keys_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
+
 ALTER TABLE ONLY public.room_state
     ADD CONSTRAINT room_state_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
@@ -886,9 +899,6 @@ ALTER TABLE ONLY public.sliding_rooms
 
 ALTER TABLE ONLY public.sliding_rooms
     ADD CONSTRAINT sliding_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.state_snapshots
-    ADD CONSTRAINT state_snapshots_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
 ALTER TABLE ONLY public.thread_subscriptions
     ADD CONSTRAINT thread_subscriptions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid) ON DELETE CASCADE;

@@ -180,9 +180,7 @@ class RoomAppend:
         if not delta:
             return previous
         [nid] = await self.stream.new_nids(self.write.conn, 1)
-        await self.snapshots.write(
-            self.write.conn, nid=nid, room_nid=self.head.room.nid, previous=previous, delta=delta
-        )
+        await self.snapshots.write(self.write.conn, nid=nid, previous=previous, delta=delta)
         return nid
 
     async def _add(

@@ -103,6 +103,8 @@ async def write_state_changes(conn: Connection, room_nid: int, changes: Sequence
         list(first.values()),
     )
     await conn.execute(
+        "WITH plain AS (INSERT INTO room_plain_keys SELECT $1, k.state_key_nid FROM state_keys k "
+        "WHERE k.state_key_nid = ANY($2) AND k.type <> 'm.room.member' ON CONFLICT DO NOTHING) "
         "INSERT INTO room_state (room_nid, state_key_nid, event_nid, from_pos, to_pos) "
         "SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])",
         room_nid,

@@ -49,19 +49,24 @@ async def whole_state(conn: Connection, ranges: Sequence[StateRange], *, members
     """Everything that was state at some time from `start` to `end` of each range; without member events, if asked."""
     if not ranges:
         return []
-    # Two indexes answer this: one has what is state now, the other what ended when.
-    join = "" if members else "JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND k.type <> 'm.room.member'"
+    # Two indexes answer this: one has what is state now, the other what ended when. Of the keys that are no member's
+    # there is a list for each room, so that a large room's members are not even looked at.
+    if members:
+        now, ended = "room_state s", "room_state s"
+    else:
+        now = "room_plain_keys p JOIN room_state s USING (room_nid, state_key_nid)"
+        ended = "room_state s JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND k.type <> 'm.room.member'"
     rows = await conn.fetch(
         f"""
         SELECT {_SPAN} FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (room_nid, first, last)
           CROSS JOIN LATERAL (
-            SELECT {_SPAN} FROM room_state s
+            SELECT {_SPAN} FROM {now}
              WHERE s.room_nid = w.room_nid AND s.to_pos = 9223372036854775807 AND s.from_pos <= w.last
              UNION ALL
-            SELECT {_SPAN} FROM room_state s
+            SELECT {_SPAN} FROM {ended}
              WHERE s.room_nid = w.room_nid AND s.to_pos > w.first AND s.to_pos < 9223372036854775807
                AND s.from_pos <= w.last
-          ) s {join}
+          ) s
         """,  # noqa: S608
         [each.room_nid for each in ranges],
         [each.start for each in ranges],
@@ -93,9 +98,9 @@ async def state_of_keys(conn: Connection, wanted: Iterable[tuple[StateRange, int
 async def joined_and_invited_counts(conn: Connection, room_nids: Collection[int]) -> dict[int, tuple[int, int]]:
     """room_nid -> how many are joined, how many invited."""
     rows = await conn.fetch(
-        "SELECT room_nid, count(*) FILTER (WHERE membership = 'join') AS joined, "
-        "count(*) FILTER (WHERE membership = 'invite') AS invited "
-        "FROM room_members WHERE room_nid = ANY($1) GROUP BY room_nid",
+        "SELECT s.room_nid, s.joined_members AS joined, (SELECT count(*) FROM room_members m "
+        "WHERE m.room_nid = s.room_nid AND m.membership = 'invite') AS invited "
+        "FROM room_summaries s WHERE s.room_nid = ANY($1)",
         list(room_nids),
     )
     return {row["room_nid"]: (row["joined"], row["invited"]) for row in rows}
