@@ -15,6 +15,7 @@ VERSIONS = [
 # Clients switch a feature on when they find it here: a flag goes in together with the last endpoint that it promises.
 UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync
+    "org.matrix.msc4306": True,  # subscriptions to threads
     "org.matrix.msc3391": True,  # deletion of account data
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4155": True,  # filters of invitations

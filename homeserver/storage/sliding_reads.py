@@ -82,6 +82,7 @@ def _entry(row: Sequence[object]) -> StateEntry:
     return StateEntry(room_nid, key_nid, (type, state_key), event_nid, from_pos)  # type: ignore[arg-type]
 
 
+_MEMBER = "m.room.member"
 _ENTRY = "s.room_nid, s.state_key_nid, k.type, k.state_key, s.event_nid, s.from_pos"
 
 
@@ -110,36 +111,60 @@ async def state_at_of_types(
     conn: Connection, places: Collection[tuple[int, int]], types: Collection[str]
 ) -> list[StateEntry]:
     """All state of these types at (room_nid, position)."""
-    if not places or not types:
-        return []
-    rows = await conn.fetch(
-        f"""
-        SELECT {_ENTRY}
-          FROM unnest($1::bigint[], $2::bigint[]) AS w (room_nid, pos)
-          JOIN room_state s ON s.room_nid = w.room_nid AND s.from_pos <= w.pos AND s.to_pos > w.pos
-          JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND k.type = ANY($3)
-        """,  # noqa: S608
-        [room_nid for room_nid, _ in places],
-        [pos for _, pos in places],
-        list(types),
-    )
-    return [_entry(tuple(row)) for row in rows]
+    entries = await _plain_state_at(conn, places, [type for type in types if type != _MEMBER])
+    if _MEMBER in types:
+        entries += await _all_state_at(conn, places, _MEMBER)
+    return entries
 
 
 async def whole_state_at(conn: Connection, places: Collection[tuple[int, int]], *, members: bool) -> list[StateEntry]:
     """All state at (room_nid, position), with or without members."""
-    if not places:
+    return await _all_state_at(conn, places, None) if members else await _plain_state_at(conn, places, None)
+
+
+async def _plain_state_at(
+    conn: Connection, places: Collection[tuple[int, int]], types: Collection[str] | None
+) -> list[StateEntry]:
+    """State that is no member's, of these types or of all. However many members a room has, none is looked at."""
+    if not places or types == []:
         return []
     rows = await conn.fetch(
         f"""
         SELECT {_ENTRY}
           FROM unnest($1::bigint[], $2::bigint[]) AS w (room_nid, pos)
-          JOIN room_state s ON s.room_nid = w.room_nid AND s.from_pos <= w.pos AND s.to_pos > w.pos
-          JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND ($3 OR k.type <> 'm.room.member')
+          JOIN room_plain_keys p ON p.room_nid = w.room_nid
+          JOIN state_keys k ON k.state_key_nid = p.state_key_nid AND ($3::text[] IS NULL OR k.type = ANY($3))
+          JOIN room_state s ON s.room_nid = w.room_nid AND s.state_key_nid = k.state_key_nid
+           AND s.from_pos <= w.pos AND s.to_pos > w.pos
         """,  # noqa: S608
         [room_nid for room_nid, _ in places],
         [pos for _, pos in places],
-        members,
+        types,
+    )
+    return [_entry(tuple(row)) for row in rows]
+
+
+async def _all_state_at(conn: Connection, places: Collection[tuple[int, int]], type: str | None) -> list[StateEntry]:
+    """State of that type or of all."""
+    if not places:
+        return []
+    # Two indexes answer this: one has what is state now, the other what ended when.
+    rows = await conn.fetch(
+        f"""
+        SELECT {_ENTRY} FROM unnest($1::bigint[], $2::bigint[]) AS w (room_nid, pos)
+          CROSS JOIN LATERAL (
+            SELECT n.* FROM room_state n
+             WHERE n.room_nid = w.room_nid AND n.to_pos = 9223372036854775807 AND n.from_pos <= w.pos
+             UNION ALL
+            SELECT e.* FROM room_state e
+             WHERE e.room_nid = w.room_nid AND e.to_pos > w.pos AND e.to_pos < 9223372036854775807
+               AND e.from_pos <= w.pos
+          ) s
+          JOIN state_keys k ON k.state_key_nid = s.state_key_nid AND ($3::text IS NULL OR k.type = $3)
+        """,  # noqa: S608
+        [room_nid for room_nid, _ in places],
+        [pos for _, pos in places],
+        type,
     )
     return [_entry(tuple(row)) for row in rows]
 

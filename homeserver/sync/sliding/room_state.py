@@ -97,10 +97,13 @@ def _enter_changes(
         state.members_changed |= is_member
         if required.matches(entry.key):
             state.entries[entry.state_key_nid] = entry
-        elif is_member and required.lazy:
-            if not timelines[plan.room_nid].limited or entry.state_key_nid in told.members:
-                _enter_member(state, entry)
-        elif told.required.matches(entry.key) or (is_member and told.required.lazy):
+        elif (
+            is_member
+            and required.lazy
+            and (not timelines[plan.room_nid].limited or entry.state_key_nid in told.members)
+        ):
+            _enter_member(state, entry)
+        elif told.required.matches(entry.key) or (is_member and told.required.lazy and not required.lazy):
             untold.add(plan.room_nid)
     for plan in plans.values():
         # A client that asks for less than before still has the rest, as long as that did not change.

@@ -33,7 +33,7 @@ class PhoneRoom:
     counts: dict[str, int] = field(default_factory=dict)
     bump_stamp: int = 0
     account_data: dict[str, Json] = field(default_factory=dict)
-    receipts: dict[tuple[str, str], str] = field(default_factory=dict)
+    receipts: dict[tuple[str, str, str], str] = field(default_factory=dict)
     typing: list[str] = field(default_factory=list)
 
 
@@ -89,8 +89,8 @@ class Phone:
         for room_id, event in extensions.get("receipts", {}).get("rooms", {}).items():
             for event_id, kinds in event["content"].items():
                 for kind, users in kinds.items():
-                    for user_id in users:
-                        self.rooms[room_id].receipts[kind, user_id] = event_id
+                    for user_id, data in users.items():
+                        self.rooms[room_id].receipts[kind, user_id, data.get("thread_id", "")] = event_id
 
     def _apply_room(self, room_id: str, json: Json) -> None:
         if json.get("initial"):
