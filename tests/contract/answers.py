@@ -50,9 +50,7 @@ LENIENT = (
         "'origin' is a required property",
         "No format of events has this key any more.",
     ),
-    Lenience(
-        "sendInviteV1|sendInviteV2", r"^\$(\[1\])?\.event\.", "The event is the caller's own, which we only sign."
-    ),
+    Lenience("sendInviteV1|sendInviteV2", r"^\$(\[1\])?\.event\.", "The event is the caller's own."),
     Lenience("getTurnServer", "required property", "Where there are no relays clients expect an empty object."),
 )
 

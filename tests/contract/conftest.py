@@ -20,7 +20,7 @@ from tests.support.servers import server_config
 
 
 @pytest.fixture(scope="session")
-def spec() -> Specification:
+def matrix() -> Specification:
     """The specification. Where it is absent, the test is skipped, but fails in continuous integration."""
     found = specification()
     if found is None:

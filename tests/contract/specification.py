@@ -72,7 +72,7 @@ class Specification:
 
     def operation(self, method: str, path: str) -> Operation | None:
         """The endpoint that a percent-encoded path belongs to, whichever of its old version prefixes it has."""
-        # spec: client-server-api/#versions: r0 was the name of v3 before v1.1
+        # spec: client-server-api/#api-versions: r0 was the name of v3 before v1.1
         segments = _segments(path.replace("/_matrix/client/r0/", "/_matrix/client/v3/"))
         if segments[-1] == "" and (found := self._find(method, segments[:-1])):
             return found

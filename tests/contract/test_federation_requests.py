@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from federation.peers import Federation
@@ -19,7 +19,7 @@ from homeserver.http import Router
 from tests.contract import requests
 from tests.contract.federation_world import FederationWorld
 from tests.contract.specification import Operation, Specification, specification
-from tests.contract.world import BOUNDED, strategy
+from tests.contract.world import bounded, strategy
 
 _granted: dict[str, bool] = defaultdict(bool)  # by endpoint, for the endpoints that have had their turn
 _NEVER_GRANTED = {
@@ -44,9 +44,9 @@ each_endpoint = pytest.mark.parametrize("name", _OPERATIONS or ["(the specificat
 
 @pytest.mark.asyncio(loop_scope="module")
 @each_endpoint
-@settings(BOUNDED, max_examples=15)
+@bounded(15)
 @given(data=st.data())
-async def test_right_requests(spec: Specification, peers: FederationWorld, name: str, data: st.DataObject) -> None:
+async def test_right_requests(matrix: Specification, peers: FederationWorld, name: str, data: st.DataObject) -> None:
     """A request as the specification describes it is answered as the specification describes it."""
     call = data.draw(strategy(requests.right, _OPERATIONS[name], await peers.known(name)))
     answer = await peers.call(call)
@@ -55,9 +55,9 @@ async def test_right_requests(spec: Specification, peers: FederationWorld, name:
 
 @pytest.mark.asyncio(loop_scope="module")
 @each_endpoint
-@settings(BOUNDED, max_examples=60)
+@bounded(60)
 @given(data=st.data())
-async def test_wrong_requests(spec: Specification, peers: FederationWorld, name: str, data: st.DataObject) -> None:
+async def test_wrong_requests(matrix: Specification, peers: FederationWorld, name: str, data: st.DataObject) -> None:
     """A request that is wrong in one place makes no 500, and changes nothing if it is refused."""
     call = data.draw(strategy(requests.wrong, _OPERATIONS[name], await peers.known(name)))
     await peers.call(call, watch=True)

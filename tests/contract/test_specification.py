@@ -8,12 +8,12 @@ from tests.contract.answers import check_answer, complaints
 from tests.contract.specification import Specification
 
 
-def test_every_endpoint_is_read(spec: Specification) -> None:
+def test_every_endpoint_is_read(matrix: Specification) -> None:
     """Both APIs are there with all their endpoints, and each is found by its own path."""
-    assert len([operation for operation in spec.operations if operation.api == "client-server"]) > 150
-    assert len([operation for operation in spec.operations if operation.api == "server-server"]) > 30
-    found = [spec.operation(operation.method, operation.path) for operation in spec.operations]
-    assert list(map(str, found)) == list(map(str, spec.operations))
+    assert len([operation for operation in matrix.operations if operation.api == "client-server"]) > 150
+    assert len([operation for operation in matrix.operations if operation.api == "server-server"]) > 30
+    found = [matrix.operation(operation.method, operation.path) for operation in matrix.operations]
+    assert list(map(str, found)) == list(map(str, matrix.operations))
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,9 @@ def test_every_endpoint_is_read(spec: Specification) -> None:
         ("/_matrix/client/v3/no/such/thing", None),
     ],
 )
-def test_a_path_finds_its_endpoint(spec: Specification, path: str, template: str | None) -> None:
+def test_a_path_finds_its_endpoint(matrix: Specification, path: str, template: str | None) -> None:
     """Old version prefixes, final slashes and encoded slashes make no difference to which endpoint it is."""
-    found = spec.operation("GET", path)
+    found = matrix.operation("GET", path)
     assert (found and found.path) == template
 
 
@@ -50,15 +50,15 @@ def test_a_path_finds_its_endpoint(spec: Specification, path: str, template: str
     ],
 )
 def test_answers_are_held_against_their_schema(
-    spec: Specification, status: int, body: object, complaint: str | None
+    matrix: Specification, status: int, body: object, complaint: str | None
 ) -> None:
     """What an answer lacks, has of another type or of another form is told; what it has besides is its own affair."""
-    whoami = spec.operation("GET", "/_matrix/client/v3/account/whoami")
+    whoami = matrix.operation("GET", "/_matrix/client/v3/account/whoami")
     found = list(complaints(whoami, status, "application/json", body))
     assert found == [] if complaint is None else complaint in "".join(found)
 
 
-def test_every_test_client_complains(spec: Specification) -> None:
+def test_every_test_client_complains(matrix: Specification) -> None:
     """A wrong answer fails the test that got it, and says which answer it was."""
     with pytest.raises(AssertionError, match=r"GET /_matrix/client/v3/account/whoami: 200"):
         check_answer("GET", "/_matrix/client/v3/account/whoami", 200, "application/json", {})
@@ -66,8 +66,8 @@ def test_every_test_client_complains(spec: Specification) -> None:
         check_answer("GET", "/_matrix/client/v3/account/whoami", 200, "text/html", b"")
 
 
-def test_integers_have_no_fraction(spec: Specification) -> None:
+def test_integers_have_no_fraction(matrix: Specification) -> None:
     """1.0 is no integer, although JSON Schema alone would take it for one."""
-    config = spec.operation("GET", "/_matrix/client/v1/media/config")
+    config = matrix.operation("GET", "/_matrix/client/v1/media/config")
     assert list(complaints(config, 200, "application/json", {"m.upload.size": 1})) == []
     assert list(complaints(config, 200, "application/json", {"m.upload.size": 1.0})) != []

@@ -7,11 +7,10 @@ what she started with, and gives her a new stage otherwise.
 from __future__ import annotations
 
 import itertools
+import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.strategies import SearchStrategy
@@ -20,16 +19,10 @@ from homeserver.main import Server
 from homeserver.storage.stream import Pool
 from tests.contract.requests import Call, Known
 from tests.contract.specification import Operation
-from tests.support.api import PASSWORD, Answer, Api
+from tests.contract.stage import Stage, proof, set_stage
+from tests.support.api import Answer, Api
 
-# The same requests in every run, but for the ids that the server gives.
-BOUNDED = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=(Phase.generate,),  # a request that fails says itself what is wrong with it
-    suppress_health_check=list(HealthCheck),
-)
+_FACTOR = int(os.environ.get("TALKPAI_FUZZ", "1"))  # how many times as many requests as usual, and others every time
 _numbers = itertools.count()
 # Derived in the background, or touched by whoever merely looks.
 _VOLATILE = (
@@ -41,26 +34,6 @@ _TELLING = {"rooms": "(room_id, extremities, depth)"}  # head_version also count
 SPENDING = {"logout", "logout_all", "deactivateAccount", "changePassword", "deleteDevice", "deleteDevices"}
 _LOOK_EVERY = 8
 _SLOWEST = 10.0  # seconds that any one request may take, on a machine that is busy with other tests
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Alice with all that she has; `known` holds, by the name of a field, what can stand there, `hints` what else can
-    in requests of one endpoint."""
-
-    alice: Api
-    bob: Api
-    room: str
-    event: str
-    known: Known
-    hints: Mapping[str, Known]  # by the endpoint's name
-    _known_by: dict[str, Known] = field(default_factory=dict)
-
-    def known_by(self, name: str) -> Known:
-        """What can stand in requests of that endpoint."""
-        if name not in self._known_by:
-            self._known_by[name] = {**self.known, **self.hints.get(name, {})}
-        return self._known_by[name]
 
 
 class Watched:
@@ -94,12 +67,12 @@ class Watched:
         started = time.monotonic()
         answer = await send()
         seconds = time.monotonic() - started
-        assert answer.status < 500 or answer.status in (502, 503, 504), (str(call), answer)
-        assert seconds < _SLOWEST, (str(call), seconds)
+        assert answer.status < 500 or answer.status in (502, 503, 504), f"{answer.status} for {call}"
+        assert seconds < _SLOWEST, f"{seconds:.1f} s for {call}"
         self._digest = before if watch and answer.status >= 400 else None
         if self._digest and self._calls == _LOOK_EVERY - 1:
             changed = set(before.splitlines()) ^ set((await state_digest(self._pool)).splitlines())
-            assert not changed, (str(call), answer, sorted(changed))
+            assert not changed, f"{answer.status} {answer.body} for {call}: {sorted(changed)}"
         return answer
 
 
@@ -114,8 +87,8 @@ class World:
     async def _staged(self, name: str) -> Stage:
         """The stage, a new one if requests have taken too much away. `name` is the endpoint's whose turn it is."""
         look = self._watched.begins(name)
-        if self._stage is None or (look and not await _is_whole(self._stage)):
-            self._stage = await _stage(self._api)
+        if self._stage is None or (look and not await self._stage.is_whole(next(_numbers))):
+            self._stage = await set_stage(self._api, next(_numbers))
         return self._stage
 
     async def caller(self, name: str) -> tuple[Api, Known]:
@@ -151,6 +124,18 @@ async def state_digest(pool: Pool) -> str:
 _strategies: dict[tuple[Any, Operation], tuple[Known, SearchStrategy[Call]]] = {}
 
 
+def bounded(examples: int) -> settings:
+    """So many requests, the same in every run but for the ids that the server gives."""
+    return settings(
+        max_examples=examples * _FACTOR,
+        derandomize=_FACTOR == 1,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),  # a request that fails says itself what is wrong with it
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 def strategy(
     make: Callable[[Operation, Known], SearchStrategy[Call]], operation: Operation, known: Known
 ) -> SearchStrategy[Call]:
@@ -159,123 +144,3 @@ def strategy(
     if before is None or before[0] is not known:
         before = _strategies[make, operation] = known, make(operation, known)
     return before[1]
-
-
-def proof(user: Api) -> dict[str, Any]:
-    """What proves to user-interactive authentication that it is that user."""
-    return {
-        "type": "m.login.password",
-        "identifier": {"type": "m.id.user", "user": user.user_id},
-        "password": PASSWORD,
-    }
-
-
-async def _is_whole(stage: Stage) -> bool:
-    room = quote(stage.room)
-    sent = await stage.alice.put(
-        f"/rooms/{room}/send/m.room.message/probe{next(_numbers)}", {"msgtype": "m.text", "body": "still here"}
-    )
-    event = await stage.alice.get(f"/rooms/{room}/event/{quote(stage.event)}")
-    bob = await stage.bob.get(f"/rooms/{room}/joined_members")
-    levels = await stage.alice.get(f"/rooms/{room}/state/m.room.power_levels/")
-    intact = event.status == 200 and event.body["content"].get("body") == "hello"
-    return sent.status == bob.status == 200 and intact and levels.body["users"].get(stage.alice.user_id) == 100
-
-
-async def _ok(answer: Answer) -> Any:
-    assert answer.status == 200, answer
-    return answer.body
-
-
-async def _stage(api: Api) -> Stage:
-    number = next(_numbers)
-    alice, bob = await api.register(f"alice{number}"), await api.register(f"bob{number}")
-    alias = f"#hall{number}:test.example"
-
-    async def made(who: Api, **settings: Any) -> str:
-        room_id: str = (await _ok(await who.post("/createRoom", {"room_version": "11", **settings})))["room_id"]
-        return room_id
-
-    async def sent(content: dict[str, Any], type: str = "m.room.message") -> str:
-        path = f"/rooms/{quote(room)}/send/{type}/{next(_numbers)}"
-        event_id: str = (await _ok(await alice.put(path, content)))["event_id"]
-        return event_id
-
-    levels = {"users": {alice.user_id: 100}}
-    room = await made(
-        alice, preset="public_chat", room_alias_name=f"hall{number}", topic="All", power_level_content_override=levels
-    )
-    space = await made(alice, preset="public_chat", creation_content={"type": "m.space"})
-    left, bobs = await made(alice), await made(bob, preset="public_chat")
-    invited = await made(bob, invite=[alice.user_id])
-    knocked = await made(bob, initial_state=[{"type": "m.room.join_rules", "content": {"join_rule": "knock"}}])
-    await _ok(await alice.put(f"/rooms/{quote(space)}/state/m.space.child/{quote(room)}", {"via": ["test.example"]}))
-    await _ok(await bob.post(f"/join/{quote(room)}"))
-    banned = f"@banned{number}:test.example"
-    await _ok(await alice.post(f"/rooms/{quote(room)}/ban", {"user_id": banned}))
-    message = await sent({"msgtype": "m.text", "body": "hello"})
-    thread = {"rel_type": "m.thread", "event_id": message}
-    reply = await sent({"msgtype": "m.text", "body": "a reply", "m.relates_to": thread})
-    annotation = {"rel_type": "m.annotation", "event_id": message, "key": "👍"}
-    await sent({"m.relates_to": annotation}, "m.reaction")
-    await _ok(await alice.post(f"/rooms/{quote(left)}/leave"))
-    user = quote(alice.user_id)
-    filter_id = (await _ok(await alice.post(f"/user/{user}/filter", {"room": {"timeline": {"limit": 5}}})))["filter_id"]
-    await _ok(await alice.put(f"/user/{user}/account_data/m.custom", {"a": 1}))
-    await _ok(await alice.put(f"/user/{user}/rooms/{quote(room)}/account_data/m.custom", {"a": 1}))
-    await _ok(await alice.put(f"/user/{user}/rooms/{quote(room)}/tags/u.work", {"order": 0.5}))
-    await _ok(await alice.put("/pushrules/global/content/cake", {"pattern": "cake", "actions": ["notify"]}))
-    await _ok(await alice.put(f"/profile/{user}/m.tz", {"m.tz": "Europe/Rome"}))
-    sync = await _ok(await alice.get("/sync"))
-    page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
-    known = {
-        "roomid": [room, room, room, room, room, space, left, bobs, invited, "!nowhere:test.example"],
-        "roomidoralias": [room, alias, bobs],
-        "roomalias": [alias, alias, f"#new{number}:test.example"],
-        "userid": [alice.user_id, alice.user_id, bob.user_id, "@nobody:test.example", "@far:away.example"],
-        "eventid": [message, message, reply, "$" + "a" * 43],
-        "redacts": [message],
-        "eventtype": ["m.room.topic", "m.custom", "m.room.message"],
-        "statekey": ["", "x"],
-        "txnid": [f"t{n}" for n in range(50)],
-        "deviceid": [alice.device_id],
-        "filterid": [filter_id],
-        "filter": [filter_id, '{"room":{"timeline":{"limit":3}}}'],
-        "from": [page["end"]],
-        "since": [sync["next_batch"]],
-        "servername": ["test.example", "away.example"],
-        "via": ["test.example"],
-        "timeout": [0, 1],
-        "keyname": ["displayname", "avatar_url", "m.tz", "org.example.colour"],
-        "receipttype": ["m.read", "m.read.private", "m.fully_read"],
-        "reltype": ["m.thread", "m.annotation"],
-        "roomversion": ["11", "12"],
-        "newversion": ["11", "12"],
-        "avatarurl": ["mxc://test.example/abc"],
-        "auth": [proof(alice)],
-        "user": [alice.user_id],
-        "password": [PASSWORD],
-        "newpassword": [PASSWORD],
-        "tag": ["u.work", "m.favourite"],
-    }
-    hints: dict[str, Known] = {
-        "getAccountData": {"userid": [alice.user_id], "type": ["m.custom"]},
-        "getAccountDataPerRoom": {"userid": [alice.user_id], "type": ["m.custom"], "roomid": [room]},
-        "getProfileField": {"userid": [alice.user_id], "keyname": ["m.tz"]},
-        "setProfileField": {"userid": [alice.user_id]},
-        "knockRoom": {"roomidoralias": [knocked]},
-        "login": {"type": ["m.login.password"], "identifier": [proof(alice)["identifier"]]},
-        "register": {
-            "auth": [{"type": "m.login.dummy"}],
-            "username": [f"fresh{n}" for n in range(number, number + 99)],
-        },
-        "unban": {"roomid": [room], "userid": [banned]},
-        # A room whose invitation fails stays, as it may have reached others.
-        "createRoom": {"invite": [[bob.user_id], []], "invite3pid": [[]]},
-        "inviteUser": {"userid": [f"@bob{n}:test.example" for n in (number, 0)]},
-    }
-    for name in ("getPushRule", "isPushRuleEnabled", "getPushRuleActions", "setPushRuleEnabled", "setPushRuleActions"):
-        hints[name] = {"kind": ["override"], "ruleid": [".m.rule.master"], "actions": [["notify"]]}
-    hints["deletePushRule"] = {"kind": ["content"], "ruleid": ["cake"]}
-    hints["setPushRule"] = {"ruleid": ["cake", "icing"], "actions": [["notify"], []]}
-    return Stage(alice, bob, room, message, known, hints)
