@@ -146,7 +146,8 @@ async def waiting_destinations(conn: Connection) -> dict[str, Backoff]:
     """Every server that has something to be sent, with its back-off."""
     rows = await conn.fetch(
         "SELECT p.destination, d.failing_since_ts, d.retry_at_ts, d.retry_interval_ms "
-        "FROM (SELECT DISTINCT destination FROM destination_rooms) p LEFT JOIN destinations d USING (destination)"
+        "FROM (SELECT destination FROM destination_rooms UNION SELECT destination FROM outgoing_edus) p "
+        "LEFT JOIN destinations d USING (destination)"
     )
     return {
         row["destination"]: Backoff(row["failing_since_ts"], row["retry_at_ts"] or 0, row["retry_interval_ms"] or 0)
@@ -219,7 +220,10 @@ async def servers_joined_at(conn: Connection, room_nid: int, pos: int) -> list[t
 
 
 async def members_changed(conn: Connection, room_nid: int, after: int, until: int) -> Collection[tuple[str, int]]:
-    """Which servers' numbers of joined users changed between two positions, and by how much."""
+    """Servers with users whose memberships changed between two positions, and by how many more of them are joined.
+
+    By 0 where someone joined and left, or only changed a name: in between the server may have been there.
+    """
     rows = await conn.fetch(
         """
         WITH keys AS (
@@ -228,13 +232,16 @@ async def members_changed(conn: Connection, room_nid: int, after: int, until: in
                AND (s.from_pos > $2 AND s.from_pos <= $3
                     OR s.to_pos > $2 AND s.to_pos <= $3 AND s.to_pos < 9223372036854775807)
         ), moments (pos, sign) AS (VALUES ($2::bigint, -1), ($3::bigint, 1))
-        SELECT u.server, sum(m.sign)::bigint AS number FROM keys
+        SELECT u.server,
+               coalesce(sum(m.sign) FILTER (
+                   WHERE convert_from(e.json, 'UTF8')::json -> 'content' ->> 'membership' = 'join'
+               ), 0)::bigint AS number
+          FROM keys
           JOIN users u ON u.user_id = keys.state_key
           CROSS JOIN moments m
-          JOIN room_state s ON s.room_nid = $1 AND s.state_key_nid = keys.state_key_nid
+          LEFT JOIN room_state s ON s.room_nid = $1 AND s.state_key_nid = keys.state_key_nid
            AND s.from_pos <= m.pos AND s.to_pos > m.pos
-          JOIN events e ON e.event_nid = s.event_nid
-         WHERE convert_from(e.json, 'UTF8')::json -> 'content' ->> 'membership' = 'join'
+          LEFT JOIN events e ON e.event_nid = s.event_nid
          GROUP BY u.server
         """,
         room_nid,

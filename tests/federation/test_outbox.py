@@ -187,6 +187,21 @@ async def test_nothing_goes_to_servers_that_are_not_in_the_room(house: House) ->
     assert peers.texts("two.example") == ["before", "with Bob", "without Bob", "with Bob again"]
 
 
+async def test_a_server_that_came_and_went_between_two_looks_gets_what_was_said(house: House) -> None:
+    """What was said while a server was in the room goes there, though it was not there before, nor is afterwards."""
+    peers = Peers()
+    await house.member("@carol:two.example")
+    async with sending(house.server, peers):
+        await house.say("before")
+        await peers.until(lambda: peers.texts("two.example") == ["before"])
+    await house.member("@bob:one.example")
+    await house.say("with Bob")
+    await house.member("@bob:one.example", "leave")
+    async with sending(house.server, peers):
+        await peers.until(lambda: "with Bob" in peers.texts("two.example"))
+        await peers.until(lambda: peers.texts("one.example") == ["with Bob"])
+
+
 async def test_whom_a_kick_or_ban_hits_is_told(house: House) -> None:
     """The server of whoever is thrown out gets that event, and nothing after it."""
     peers = Peers()
