@@ -262,17 +262,17 @@ def test_programs_that_the_user_can_not_reach_are_copied(tmp_path: Path, monkeyp
     assert len(list(cache.iterdir())) == 1
 
 
-def test_who_can_reach_what(tmp_path: Path) -> None:
+def test_who_can_reach_what() -> None:
     """One closed directory on the way is enough to keep another user out."""
-    inside = tmp_path / "open" / "inside"
-    inside.mkdir(parents=True)
-    for directory in (inside, *inside.parents):
-        if directory == tmp_path.parent.parent.parent:
-            break
-        directory.chmod(0o755)
-    me, someone = os.geteuid(), os.geteuid() + 4321
-    assert reachable_by(inside, me, os.getegid())
-    assert reachable_by(inside, someone, someone)
-    inside.parent.chmod(0o700)
-    assert reachable_by(inside, me, os.getegid())
-    assert not reachable_by(inside, someone, someone)
+    with tempfile.TemporaryDirectory(prefix="tp-", dir="/tmp") as name:
+        top = Path(name)
+        inside = top / "open" / "inside"
+        inside.mkdir(parents=True)
+        for directory in (top, top / "open", inside):
+            directory.chmod(0o755)
+        me, someone = os.geteuid(), os.geteuid() + 4321
+        assert reachable_by(inside, me, os.getegid())
+        assert reachable_by(inside, someone, someone)
+        inside.parent.chmod(0o700)
+        assert reachable_by(inside, me, os.getegid())
+        assert not reachable_by(inside, someone, someone)
