@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from federation.outbox import Outbox
+from federation.room_servers import RoomServers
 from homeserver.main import Server, running_server
 from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.errors import Unavailable
@@ -189,17 +190,24 @@ async def test_nothing_goes_to_servers_that_are_not_in_the_room(house: House) ->
 
 async def test_a_server_that_came_and_went_between_two_looks_gets_what_was_said(house: House) -> None:
     """What was said while a server was in the room goes there, though it was not there before, nor is afterwards."""
-    peers = Peers()
-    await house.member("@carol:two.example")
-    async with sending(house.server, peers):
-        await house.say("before")
-        await peers.until(lambda: peers.texts("two.example") == ["before"])
+    servers, services = RoomServers(), house.server.services
+    room = await services.timeline.room(house.room_id)
+
+    async def said(text: str) -> int:
+        event_id = await house.say(text)
+        return int(await services.pool.fetchval("SELECT event_nid FROM events WHERE event_id = $1", event_id))
+
+    before = await said("before")
+    async with services.pool.acquire() as conn:
+        assert "one.example" not in (await servers.at(conn, room.nid, [before]))[before]
     await house.member("@bob:one.example")
-    await house.say("with Bob")
+    with_bob = await said("with Bob")
     await house.member("@bob:one.example", "leave")
-    async with sending(house.server, peers):
-        await peers.until(lambda: "with Bob" in peers.texts("two.example"))
-        await peers.until(lambda: peers.texts("one.example") == ["with Bob"])
+    without_bob = await said("without Bob")
+    async with services.pool.acquire() as conn:
+        found = await servers.at(conn, room.nid, [with_bob, without_bob])
+    assert "one.example" in found[with_bob]
+    assert "one.example" not in found[without_bob]
 
 
 async def test_whom_a_kick_or_ban_hits_is_told(house: House) -> None:
