@@ -1,4 +1,5 @@
-"""What other servers tell that is not part of any room's history: who types, who has read what, who is online.
+"""What other servers tell that is not part of any room's history: who types, who has read what, who is online, what
+their devices say to ours.
 
 What is malformed or none of that server's business is dropped: nobody waits for an answer to it.
 # spec: server-server-api/#edus
@@ -9,10 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeGuard
 
 from federation.peers import Federation
 from federation.server_acls import check_acl
-from homeserver.protocol.errors import Forbidden
+from homeserver.devices import remote_device_lists, to_device
+from homeserver.devices.device_lists import DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE
+from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_event_id, is_user_id
 from homeserver.rooms.presence import STATES
@@ -27,6 +31,8 @@ _MOST_RECEIPTS = 200  # in one EDU
 _LONGEST_THREAD_ID = 255
 _MOST_PRESENCES = 200  # in one EDU
 _LONGEST_STATUS = 2048
+_LONGEST_ID = 255
+_MOST_MESSAGES = 10_000  # to devices, in one EDU
 
 
 async def take_in_edu(federation: Federation, origin: str, edu: object) -> None:
@@ -107,6 +113,81 @@ async def _presence(federation: Federation, origin: str, content: JsonObject) ->
         )
 
 
+async def _direct_to_device(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#send-to-device-messaging"""
+    sender, type, message_id = (content.get(key) for key in ("sender", "type", "message_id"))
+    if not is_user_id(sender) or domain_of(sender) != origin or "\0" in sender:
+        return
+    if not _is_id(type) or not _is_id(message_id):
+        return
+    await to_device.receive(
+        federation.services.stream,
+        origin,
+        sender,
+        type,
+        message_id,
+        _messages(content.get("messages"), federation.server_name),
+        server_name=federation.server_name,
+    )
+
+
+async def _device_list_update(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#device-management"""
+    services, user_id = federation.services, content.get("user_id")
+    user_nid = await _known_user(federation, origin, user_id)
+    if user_nid is None or not isinstance(user_id, str):
+        return
+    update = remote_device_lists.parse_update(content, user_id)
+    if update is None or not await remote_device_lists.take_in_update(services.stream, user_nid, update):
+        return
+    try:
+        await remote_device_lists.refresh(services.stream, services.remote, user_id, user_nid)
+    except MatrixError as error:  # what is remembered stays void
+        logger.info("Could not ask %s for the devices of %s: %s", origin, user_id, error.message)
+
+
+async def _signing_key_update(federation: Federation, origin: str, content: JsonObject) -> None:
+    """# spec: server-server-api/#end-to-end-encryption"""
+    user_id = content.get("user_id")
+    user_nid = await _known_user(federation, origin, user_id)
+    if user_nid is not None:
+        master_key, self_signing_key = (
+            key if isinstance(key := content.get(name), dict) and key.get("user_id") == user_id else None
+            for name in ("master_key", "self_signing_key")
+        )
+        await remote_device_lists.take_in_signing_keys(
+            federation.services.stream, user_nid, master_key, self_signing_key
+        )
+
+
+async def _known_user(federation: Federation, origin: str, user_id: object) -> int | None:
+    """The number of a user of that server, if they are in a room that is known here."""
+    if not is_user_id(user_id) or "\0" in user_id or domain_of(user_id) != origin:
+        return None
+    async with federation.services.pool.acquire() as conn:
+        return (await joined_users(conn, [user_id])).get(user_id)
+
+
+def _messages(value: object, own_server: str) -> dict[str, dict[str, JsonObject]]:
+    """Those of the messages to our users that are well-formed."""
+    found: dict[str, dict[str, JsonObject]] = {}
+    left = _MOST_MESSAGES
+    for user_id, by_device in value.items() if isinstance(value, dict) else ():
+        if "\0" in user_id or domain_of(user_id) != own_server or not isinstance(by_device, dict):
+            continue
+        found[user_id] = {
+            device_id: content
+            for device_id, content in list(by_device.items())[:left]
+            if _is_id(device_id) and isinstance(content, dict)
+        }
+        left -= len(found[user_id])
+    return found
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_ID and "\0" not in value
+
+
 async def _room_of_user(federation: Federation, origin: str, room_id: object, user_id: object) -> Room | None:
     """The room, if the user is one of that server's and joined to it, and the room lets that server take part."""
     if not isinstance(room_id, str) or "\0" in room_id or not is_user_id(user_id) or domain_of(user_id) != origin:
@@ -130,4 +211,7 @@ _HANDLERS: dict[str, Callable[[Federation, str, JsonObject], Awaitable[None]]] =
     "m.typing": _typing,
     "m.receipt": _receipt,
     "m.presence": _presence,
+    to_device.DIRECT_TO_DEVICE: _direct_to_device,
+    DEVICE_LIST_UPDATE: _device_list_update,
+    SIGNING_KEY_UPDATE: _signing_key_update,
 }

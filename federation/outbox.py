@@ -5,6 +5,9 @@ stretch of which room it lacks; the notes and the reader's position move in one 
 task at a time takes what is noted, sends it, and deletes the note when the other server has acknowledged. Whatever
 crashes where, the worst is that something is sent twice, which the other server doesn't mind.
 
+EDUs that must not get lost (messages between devices, changes of their keys) stand in a queue of their own and are
+deleted when they have been acknowledged; those that are ephemeral are only in memory.
+
 A destination that fails is left alone for ever longer, until it is heard from. It costs nobody else anything.
 # spec: server-server-api/#transactions
 """
@@ -23,6 +26,7 @@ from typing import Protocol
 import asyncpg
 
 from federation.room_servers import RoomServers, destinations_of, meant_for
+from federation.user_devices import completed_edus
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.storage.destinations import (
@@ -39,6 +43,7 @@ from homeserver.storage.destinations import (
     waiting_destinations,
     write_backoff,
 )
+from homeserver.storage.outgoing_edus import delete_edus, destinations_since, next_edus, trim_edus
 from homeserver.storage.stream import Connection, Stream
 
 logger = logging.getLogger(__name__)
@@ -49,7 +54,8 @@ _READER = "federation"
 _FAN_OUT = 200  # events in one step of the fan-out
 _CATCH_UP = 50  # of more events than this in one room a destination that was away gets the newest only
 _MOST_ROOMS = 50  # in one transaction
-_MOST_KEPT_EDUS = 1_000  # for one destination
+_MOST_KEPT_EDUS = 1_000  # for one destination, in memory …
+_MOST_DURABLE_EDUS = 10_000  # … and in the database, where it fails: it asks for whole device lists later
 _AT_ONCE = 500  # destinations that are sent to at once …
 _FAILING_AT_ONCE = 50  # … of which so many may be failing ones
 _RETRY_MS = 10_000  # doubles with every further failure …
@@ -83,10 +89,15 @@ class _Destination:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Some of what a destination lacks. `sent` says for each room up to which position it goes."""
+    """Some of what a destination lacks. `sent` says for each room up to which position it goes.
+
+    `edus` are those that are kept in the database, `edu_positions` where they stand there.
+    """
 
     pdus: Sequence[JsonObject]
     sent: Sequence[tuple[int, int]]
+    edus: Sequence[JsonObject]
+    edu_positions: Sequence[int]
 
 
 class Outbox:
@@ -225,7 +236,8 @@ class Outbox:
                 await move_reader(conn, _READER, read)
             self._saved = read
         self._read = read
-        return {destination for destination, _ in pending}, is_all
+        waiting = await destinations_since(conn, after, read)
+        return {*waiting, *(destination for destination, _ in pending)}, is_all
 
     # Sending
 
@@ -274,7 +286,10 @@ class Outbox:
 
     async def _lacks_something(self, destination: str) -> bool:
         async with self._stream.pool.acquire() as conn:
-            return bool(await pending_rooms(conn, destination, 1))
+            return bool(
+                await pending_rooms(conn, destination, 1)
+                or await next_edus(conn, destination, self._stream.position, 1)
+            )
 
     async def _send_next(self, destination: str, known: _Destination) -> bool:
         """Sends one transaction, if there is anything to send. Whether that went well."""
@@ -285,11 +300,11 @@ class Outbox:
         async with self._failing_at_once if failing else self._at_once:
             async with self._stream.pool.acquire() as conn:
                 batch = await self._next_batch(conn, destination, failing)
-            keys = list(known.edus)[:MOST_EDUS]
+            keys = list(known.edus)[: MOST_EDUS - len(batch.edus)]
             edus = [known.edus[key] for key in keys]
-            if batch.pdus or edus:
+            if batch.pdus or batch.edus or edus:
                 try:
-                    await self._send(destination, batch.pdus, edus)
+                    await self._send(destination, batch.pdus, [*batch.edus, *edus])
                 except (MatrixError, ValueError) as error:
                     await self._failed(destination, known, error)
                     return False
@@ -313,7 +328,8 @@ class Outbox:
             going = await meant_for(conn, destination, pending, events[:left], self._own)
             pdus += [event.stored.event.json for event in going]
             sent.append((pending.room_nid, pending.last_pos if len(events) <= left else events[left - 1].pos))
-        return _Batch(pdus, sent)
+        kept = await next_edus(conn, destination, self._stream.position, MOST_EDUS)
+        return _Batch(pdus, sent, await completed_edus(conn, kept), [edu.pos for edu in kept])
 
     async def _send(self, destination: str, pdus: Sequence[JsonObject], edus: Sequence[JsonObject]) -> None:
         self._txn_count += 1
@@ -330,9 +346,11 @@ class Outbox:
     async def _succeeded(self, destination: str, known: _Destination, batch: _Batch) -> None:
         recovered = known.backoff != Backoff()
         known.backoff = Backoff()
-        if not batch.sent and not recovered:
+        if not batch.sent and not batch.edu_positions and not recovered:
             return
         async with self._stream.pool.acquire() as conn, conn.transaction():
+            if batch.edu_positions:
+                await delete_edus(conn, destination, batch.edu_positions)
             if batch.sent:
                 await acknowledge(conn, destination, batch.sent)
             if recovered:
@@ -350,3 +368,4 @@ class Outbox:
         logger.info("Sending to %s failed, again in %d s: %s", destination, wait_ms // 1000, error)
         async with self._stream.pool.acquire() as conn:
             await write_backoff(conn, destination, known.backoff)
+            await trim_edus(conn, destination, _MOST_DURABLE_EDUS)

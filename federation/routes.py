@@ -16,6 +16,7 @@ from federation import (
     third_party_invites,
     timestamp_to_event,
     transactions,
+    user_devices,
     user_keys,
 )
 from federation.authentication import signed
@@ -48,6 +49,7 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
     ("GET", f"{_V1}/event_auth/{{roomId}}/{{eventId}}", state.get_event_auth),
     ("GET", f"{_V1}/backfill/{{roomId}}", backfill.get_backfill),
     ("POST", f"{_V1}/get_missing_events/{{roomId}}", backfill.post_missing_events),
+    ("GET", f"{_V1}/user/devices/{{userId}}", user_devices.get_user_devices),
     ("POST", f"{_V1}/user/keys/query", user_keys.post_query),
     ("POST", f"{_V1}/user/keys/claim", user_keys.post_claim),
     ("GET", f"{_V1}/query/profile", queries.get_profile),

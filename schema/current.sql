@@ -68,6 +68,13 @@ CREATE TABLE public.accounts (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.cross_signing_keys (
+    user_nid bigint NOT NULL,
+    usage text NOT NULL,
+    public_key text NOT NULL,
+    "json" bytea NOT NULL
+);
+
 CREATE TABLE public.delayed_events (
     delay_id text NOT NULL,
     user_nid bigint NOT NULL,
@@ -101,6 +108,18 @@ CREATE TABLE public.destinations (
     failing_since_ts bigint,
     retry_at_ts bigint DEFAULT 0 NOT NULL,
     retry_interval_ms bigint DEFAULT 0 NOT NULL
+);
+
+CREATE TABLE public.device_keys (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    "json" bytea NOT NULL
+);
+
+CREATE TABLE public.device_list_changes (
+    user_nid bigint NOT NULL,
+    pos bigint NOT NULL,
+    stream_id bigint
 );
 
 CREATE TABLE public.devices (
@@ -161,6 +180,15 @@ CREATE TABLE public.events (
     "json" bytea NOT NULL
 );
 
+CREATE TABLE public.fallback_keys (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    algorithm text NOT NULL,
+    key_id text NOT NULL,
+    "json" bytea NOT NULL,
+    used boolean DEFAULT false NOT NULL
+);
+
 CREATE TABLE public.filters (
     user_nid bigint NOT NULL,
     filter_id bigint NOT NULL,
@@ -180,6 +208,26 @@ CREATE TABLE public.hierarchy_pages (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.key_backups (
+    user_nid bigint NOT NULL,
+    version bigint NOT NULL,
+    algorithm text NOT NULL,
+    auth_data bytea NOT NULL,
+    etag bigint DEFAULT 0 NOT NULL,
+    key_count bigint DEFAULT 0 NOT NULL,
+    deleted boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.key_signatures (
+    user_nid bigint NOT NULL,
+    target text NOT NULL,
+    signer_nid bigint NOT NULL,
+    key_id text NOT NULL,
+    signature text NOT NULL,
+    target_device text,
+    signing_device text
+);
+
 CREATE TABLE public.missing_prev_events (
     room_nid bigint NOT NULL,
     prev_event_id text NOT NULL,
@@ -197,10 +245,36 @@ CREATE TABLE public.notified_threads (
     last_ord bigint NOT NULL
 );
 
+CREATE TABLE public.one_time_keys (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    algorithm text NOT NULL,
+    key_id text NOT NULL,
+    "json" bytea NOT NULL,
+    batch bigint NOT NULL,
+    claimed_ts bigint
+);
+
+CREATE SEQUENCE public.one_time_key_batches
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE public.one_time_key_batches OWNED BY public.one_time_keys.batch;
+
 CREATE TABLE public.openid_tokens (
     token_hash bytea NOT NULL,
     user_nid bigint NOT NULL,
     expires_ts bigint NOT NULL
+);
+
+CREATE TABLE public.outgoing_edus (
+    destination text NOT NULL,
+    pos bigint NOT NULL,
+    edu_type text NOT NULL,
+    content bytea NOT NULL
 );
 
 CREATE SEQUENCE public.positions
@@ -254,6 +328,12 @@ CREATE TABLE public.receipts (
     pos bigint NOT NULL
 );
 
+CREATE TABLE public.received_to_device (
+    origin text NOT NULL,
+    message_id text NOT NULL,
+    created_ts bigint NOT NULL
+);
+
 CREATE TABLE public.received_transactions (
     origin text NOT NULL,
     txn_id text NOT NULL,
@@ -273,6 +353,22 @@ CREATE TABLE public.registration_tokens (
     pending integer DEFAULT 0 NOT NULL,
     completed integer DEFAULT 0 NOT NULL,
     expires_ts bigint
+);
+
+CREATE TABLE public.remote_device_lists (
+    user_nid bigint NOT NULL,
+    as_of bigint NOT NULL,
+    stream_ids bigint[] NOT NULL,
+    stale boolean DEFAULT false NOT NULL,
+    master_key bytea,
+    self_signing_key bytea
+);
+
+CREATE TABLE public.remote_devices (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    display_name text,
+    keys bytea
 );
 
 CREATE TABLE public.reports (
@@ -301,6 +397,17 @@ CREATE TABLE public.room_aliases (
     room_nid bigint NOT NULL,
     creator_nid bigint NOT NULL,
     created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.room_keys (
+    user_nid bigint NOT NULL,
+    version bigint NOT NULL,
+    room_id text NOT NULL,
+    session_id text NOT NULL,
+    first_message_index bigint NOT NULL,
+    forwarded_count bigint NOT NULL,
+    is_verified boolean NOT NULL,
+    session_data bytea NOT NULL
 );
 
 CREATE TABLE public.room_members (
@@ -486,6 +593,21 @@ CREATE TABLE public.thread_subscriptions (
     pos bigint NOT NULL
 );
 
+CREATE TABLE public.to_device_messages (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    pos bigint NOT NULL,
+    message bytea NOT NULL
+);
+
+CREATE TABLE public.to_device_transactions (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    type text NOT NULL,
+    txn_id text NOT NULL,
+    created_ts bigint NOT NULL
+);
+
 CREATE TABLE public.uia_sessions (
     session_id text NOT NULL,
     operation text NOT NULL,
@@ -543,6 +665,9 @@ ALTER TABLE ONLY public.account_data
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (user_nid);
 
+ALTER TABLE ONLY public.cross_signing_keys
+    ADD CONSTRAINT cross_signing_keys_pkey PRIMARY KEY (user_nid, usage);
+
 ALTER TABLE ONLY public.delayed_events
     ADD CONSTRAINT delayed_events_pkey PRIMARY KEY (delay_id);
 
@@ -554,6 +679,12 @@ ALTER TABLE ONLY public.destination_rooms
 
 ALTER TABLE ONLY public.destinations
     ADD CONSTRAINT destinations_pkey PRIMARY KEY (destination);
+
+ALTER TABLE ONLY public.device_keys
+    ADD CONSTRAINT device_keys_pkey PRIMARY KEY (user_nid, device_id);
+
+ALTER TABLE ONLY public.device_list_changes
+    ADD CONSTRAINT device_list_changes_pkey PRIMARY KEY (user_nid);
 
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_pkey PRIMARY KEY (user_nid, device_id);
@@ -573,6 +704,9 @@ ALTER TABLE ONLY public.events
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_nid);
 
+ALTER TABLE ONLY public.fallback_keys
+    ADD CONSTRAINT fallback_keys_pkey PRIMARY KEY (user_nid, device_id, algorithm);
+
 ALTER TABLE ONLY public.filters
     ADD CONSTRAINT filters_pkey PRIMARY KEY (user_nid, filter_id);
 
@@ -581,6 +715,12 @@ ALTER TABLE ONLY public.handed_over_events
 
 ALTER TABLE ONLY public.hierarchy_pages
     ADD CONSTRAINT hierarchy_pages_pkey PRIMARY KEY (token);
+
+ALTER TABLE ONLY public.key_backups
+    ADD CONSTRAINT key_backups_pkey PRIMARY KEY (user_nid, version);
+
+ALTER TABLE ONLY public.key_signatures
+    ADD CONSTRAINT key_signatures_pkey PRIMARY KEY (user_nid, target, signer_nid, key_id);
 
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_pkey PRIMARY KEY (room_nid, prev_event_id, event_nid);
@@ -591,8 +731,14 @@ ALTER TABLE ONLY public.network_rooms
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_pkey PRIMARY KEY (room_nid, thread_id);
 
+ALTER TABLE ONLY public.one_time_keys
+    ADD CONSTRAINT one_time_keys_pkey PRIMARY KEY (user_nid, device_id, algorithm, key_id);
+
 ALTER TABLE ONLY public.openid_tokens
     ADD CONSTRAINT openid_tokens_pkey PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY public.outgoing_edus
+    ADD CONSTRAINT outgoing_edus_pkey PRIMARY KEY (destination, pos);
 
 ALTER TABLE ONLY public.presence
     ADD CONSTRAINT presence_pkey PRIMARY KEY (user_nid);
@@ -612,6 +758,9 @@ ALTER TABLE ONLY public.read_marks
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_pkey PRIMARY KEY (room_nid, receipt_type, user_nid, thread_id);
 
+ALTER TABLE ONLY public.received_to_device
+    ADD CONSTRAINT received_to_device_pkey PRIMARY KEY (origin, message_id);
+
 ALTER TABLE ONLY public.received_transactions
     ADD CONSTRAINT received_transactions_pkey PRIMARY KEY (origin, txn_id);
 
@@ -621,11 +770,20 @@ ALTER TABLE ONLY public.redactions
 ALTER TABLE ONLY public.registration_tokens
     ADD CONSTRAINT registration_tokens_pkey PRIMARY KEY (token);
 
+ALTER TABLE ONLY public.remote_device_lists
+    ADD CONSTRAINT remote_device_lists_pkey PRIMARY KEY (user_nid);
+
+ALTER TABLE ONLY public.remote_devices
+    ADD CONSTRAINT remote_devices_pkey PRIMARY KEY (user_nid, device_id);
+
 ALTER TABLE ONLY public.reports
     ADD CONSTRAINT reports_pkey PRIMARY KEY (report_id);
 
 ALTER TABLE ONLY public.room_aliases
     ADD CONSTRAINT room_aliases_pkey PRIMARY KEY (alias);
+
+ALTER TABLE ONLY public.room_keys
+    ADD CONSTRAINT room_keys_pkey PRIMARY KEY (user_nid, version, room_id, session_id);
 
 ALTER TABLE ONLY public.room_members
     ADD CONSTRAINT room_members_pkey PRIMARY KEY (room_nid, user_nid);
@@ -678,6 +836,12 @@ ALTER TABLE ONLY public.stream_readers
 ALTER TABLE ONLY public.thread_subscriptions
     ADD CONSTRAINT thread_subscriptions_pkey PRIMARY KEY (user_nid, room_nid, thread_id);
 
+ALTER TABLE ONLY public.to_device_messages
+    ADD CONSTRAINT to_device_messages_pkey PRIMARY KEY (user_nid, device_id, pos);
+
+ALTER TABLE ONLY public.to_device_transactions
+    ADD CONSTRAINT to_device_transactions_pkey PRIMARY KEY (user_nid, device_id, type, txn_id);
+
 ALTER TABLE ONLY public.uia_sessions
     ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
 
@@ -705,6 +869,8 @@ CREATE INDEX delayed_events_finalised ON public.delayed_events USING btree (user
 
 CREATE INDEX delayed_events_user ON public.delayed_events USING btree (user_nid, send_ts) WHERE (finalised_ts IS NULL);
 
+CREATE INDEX device_list_changes_stream ON public.device_list_changes USING btree (pos);
+
 CREATE INDEX event_relations_target ON public.event_relations USING btree (relates_to, rel_type, ord) INCLUDE (sender_nid, room_nid);
 
 CREATE INDEX event_relations_threads ON public.event_relations USING btree (room_nid, ord) INCLUDE (relates_to, sender_nid) WHERE (rel_type = 'm.thread'::text);
@@ -723,15 +889,27 @@ CREATE INDEX hierarchy_pages_age ON public.hierarchy_pages USING btree (created_
 
 CREATE INDEX hierarchy_pages_user ON public.hierarchy_pages USING btree (user_nid, created_ts);
 
+CREATE INDEX key_signatures_signer ON public.key_signatures USING btree (signer_nid, key_id);
+
+CREATE INDEX key_signatures_signing_device ON public.key_signatures USING btree (signer_nid, signing_device) WHERE (signing_device IS NOT NULL);
+
+CREATE INDEX key_signatures_target_device ON public.key_signatures USING btree (user_nid, target_device) WHERE (target_device IS NOT NULL);
+
 CREATE INDEX network_rooms_room ON public.network_rooms USING btree (room_nid);
 
 CREATE INDEX notified_threads_last ON public.notified_threads USING btree (room_nid, last_ord);
 
+CREATE INDEX one_time_keys_unclaimed ON public.one_time_keys USING btree (user_nid, device_id, algorithm, batch) WHERE (claimed_ts IS NULL);
+
 CREATE INDEX openid_tokens_expiry ON public.openid_tokens USING btree (expires_ts);
+
+CREATE INDEX outgoing_edus_stream ON public.outgoing_edus USING btree (pos);
 
 CREATE INDEX push_rules_stream ON public.push_rules USING btree (pos);
 
 CREATE INDEX receipts_stream ON public.receipts USING btree (room_nid, pos);
+
+CREATE INDEX received_to_device_age ON public.received_to_device USING btree (created_ts);
 
 CREATE INDEX redactions_target ON public.redactions USING btree (redacts);
 
@@ -759,6 +937,8 @@ CREATE INDEX room_summaries_directory ON public.room_summaries USING btree (join
 
 CREATE INDEX thread_subscriptions_stream ON public.thread_subscriptions USING btree (user_nid, pos);
 
+CREATE INDEX to_device_transactions_age ON public.to_device_transactions USING btree (created_ts);
+
 CREATE INDEX user_directory_terms ON public.user_directory USING gin (terms) WITH (fastupdate='on');
 
 CREATE INDEX user_notifications_event ON public.user_notifications USING btree (room_nid, ord);
@@ -780,6 +960,9 @@ ALTER TABLE ONLY public.account_data
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.cross_signing_keys
+    ADD CONSTRAINT cross_signing_keys_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.delayed_events
     ADD CONSTRAINT delayed_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
@@ -788,6 +971,12 @@ ALTER TABLE ONLY public.delayed_events
 
 ALTER TABLE ONLY public.destination_rooms
     ADD CONSTRAINT destination_rooms_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.device_keys
+    ADD CONSTRAINT device_keys_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.device_list_changes
+    ADD CONSTRAINT device_list_changes_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.devices
     ADD CONSTRAINT devices_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
@@ -807,11 +996,29 @@ ALTER TABLE ONLY public.events
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
 
+ALTER TABLE ONLY public.fallback_keys
+    ADD CONSTRAINT fallback_keys_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.filters
     ADD CONSTRAINT filters_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.hierarchy_pages
     ADD CONSTRAINT hierarchy_pages_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.key_backups
+    ADD CONSTRAINT key_backups_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.key_signatures
+    ADD CONSTRAINT key_signatures_signer_nid_fkey FOREIGN KEY (signer_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.key_signatures
+    ADD CONSTRAINT key_signatures_signer_nid_signing_device_fkey FOREIGN KEY (signer_nid, signing_device) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.key_signatures
+    ADD CONSTRAINT key_signatures_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.key_signatures
+    ADD CONSTRAINT key_signatures_user_nid_target_device_fkey FOREIGN KEY (user_nid, target_device) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
@@ -821,6 +1028,9 @@ ALTER TABLE ONLY public.network_rooms
 
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.one_time_keys
+    ADD CONSTRAINT one_time_keys_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.openid_tokens
     ADD CONSTRAINT openid_tokens_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
@@ -855,6 +1065,12 @@ ALTER TABLE ONLY public.receipts
 ALTER TABLE ONLY public.redactions
     ADD CONSTRAINT redactions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
+ALTER TABLE ONLY public.remote_device_lists
+    ADD CONSTRAINT remote_device_lists_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.remote_devices
+    ADD CONSTRAINT remote_devices_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.remote_device_lists(user_nid) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.reports
     ADD CONSTRAINT reports_reporter_nid_fkey FOREIGN KEY (reporter_nid) REFERENCES public.users(user_nid);
 
@@ -863,6 +1079,9 @@ ALTER TABLE ONLY public.room_aliases
 
 ALTER TABLE ONLY public.room_aliases
     ADD CONSTRAINT room_aliases_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.room_keys
+    ADD CONSTRAINT room_keys_user_nid_version_fkey FOREIGN KEY (user_nid, version) REFERENCES public.key_backups(user_nid, version) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.room_members
     ADD CONSTRAINT room_members_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
@@ -905,6 +1124,12 @@ ALTER TABLE ONLY public.thread_subscriptions
 
 ALTER TABLE ONLY public.thread_subscriptions
     ADD CONSTRAINT thread_subscriptions_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.to_device_messages
+    ADD CONSTRAINT to_device_messages_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.to_device_transactions
+    ADD CONSTRAINT to_device_transactions_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.user_directory
     ADD CONSTRAINT user_directory_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);

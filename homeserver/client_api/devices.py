@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from homeserver.client_api.own_user import prove_owner
+from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, Response, client_routes, json_response
 from homeserver.http.bodies import array_of_strings, string
 from homeserver.protocol.errors import NotFound
@@ -42,7 +43,8 @@ async def put_device(services: Services, request: ApiRequest) -> JsonObject | Re
     body = await request.json()
     display_name = string(body, "display_name", max_length=_MAX_DEVICE_NAME)
     device_id = request.params["deviceId"]
-    async with services.pool.acquire() as conn:
+    async with services.stream.write() as write:
+        conn = write.conn
         if requester.appservice_id is not None and len(device_id) <= _MAX_DEVICE_ID:
             now_ms = int(time.time() * 1000)
             if await devices.ensure_device(
@@ -53,6 +55,8 @@ async def put_device(services: Services, request: ApiRequest) -> JsonObject | Re
             found = await devices.device_exists(conn, requester.user_nid, device_id)
         else:
             found = await devices.rename_device(conn, requester.user_nid, device_id, display_name)
+            if found:
+                await mark_changed(write, requester.user_nid, [device_id])
     if not found:
         raise _no_such_device()
     return {}
@@ -76,10 +80,12 @@ async def _delete(
     services: Services, request: ApiRequest, body: JsonObject, device_ids: list[str], operation: str
 ) -> JsonObject:
     proof = await prove_owner(services, request, body, operation)
-    async with services.pool.acquire() as conn, conn.transaction():
+    async with services.stream.write() as write:
         if proof is not None:
-            await proof.use(conn)
-        await devices.delete_devices(conn, request.requester.user_nid, device_ids)
+            await proof.use(write.conn)
+        gone = await devices.delete_devices(write.conn, request.requester.user_nid, device_ids)
+        if gone:
+            await mark_changed(write, request.requester.user_nid, gone)
     request.sessions_changed(request.requester.user_nid)
     return {}
 

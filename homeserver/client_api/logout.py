@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.protocol.errors import BadRequest
 from homeserver.protocol.events import JsonObject
@@ -17,16 +18,20 @@ async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
     requester = request.requester
     if requester.device_id is None:
         raise BadRequest("An application service has no session to end here", errcode="M_UNKNOWN")
-    async with services.pool.acquire() as conn:
-        await delete_devices(conn, requester.user_nid, [requester.device_id])
+    async with services.stream.write() as write:
+        gone = await delete_devices(write.conn, requester.user_nid, [requester.device_id])
+        if gone:
+            await mark_changed(write, requester.user_nid, gone)
     request.sessions_changed(requester.user_nid)
     return {}
 
 
 async def post_logout_all(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3logoutall"""
-    async with services.pool.acquire() as conn:
-        await delete_all_devices(conn, request.requester.user_nid)
+    async with services.stream.write() as write:
+        gone = await delete_all_devices(write.conn, request.requester.user_nid)
+        if gone:
+            await mark_changed(write, request.requester.user_nid, gone)
     request.sessions_changed(request.requester.user_nid)
     return {}
 

@@ -12,6 +12,7 @@ from homeserver.client_api import (
     devices,
     filters,
     joined_rooms,
+    key_changes,
     keys,
     list_public_rooms,
     login,
@@ -44,6 +45,8 @@ from homeserver.client_api import (
     sync,
     tags,
     third_party_lookup,
+    thread_subscriptions,
+    to_device,
     typing,
     user_directory,
     versions,
@@ -94,10 +97,13 @@ CLIENT_ROUTES: list[Route] = [
     *room_state_read.ROUTES,
     *sync.ROUTES,
     *sliding_sync.ROUTES,
+    *thread_subscriptions.ROUTES,
     *typing.ROUTES,
     *room_relations.ROUTES,
     *search.ROUTES,
     *user_directory.ROUTES,
+    *to_device.ROUTES,
+    *key_changes.ROUTES,
 ]
 
 # Served where a listener serves `admin`.

@@ -38,9 +38,7 @@ async def mark_changed(
             device_ids, signing_keys = await device_lists.own_device_ids(write.conn, user_nid), True
         stream_id = await _tell_devices(write, servers, user_id, sorted(device_ids), last.stream_id)
         if signing_keys and servers:
-            await queue_edu(
-                write.conn, servers, await write.next_position(), SIGNING_KEY_UPDATE, {"user_id": user_id}
-            )
+            await queue_edu(write.conn, servers, await write.next_position(), SIGNING_KEY_UPDATE, {"user_id": user_id})
     else:
         stream_id = None
     await device_lists.note_change(write.conn, user_nid, await write.next_position(), stream_id)

@@ -13,6 +13,8 @@ from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.events import JsonObject
 from homeserver.storage.stream import Connection
 
+MOST_BYTES = 1_000_000
+
 
 class OutgoingEdu(NamedTuple):
     """`content` is JSON. Positions are unique for a destination."""
@@ -37,14 +39,22 @@ async def queue_edu(
 
 
 async def next_edus(conn: Connection, destination: str, until: int, limit: int) -> list[OutgoingEdu]:
-    """The oldest EDUs that a destination has not had, up to position `until`."""
+    """The oldest EDUs that a destination has not had, up to position `until`: at most `limit`, and not much more than
+    `MOST_BYTES` together."""
     rows = await conn.fetch(
         "SELECT pos, edu_type, content FROM outgoing_edus WHERE destination = $1 AND pos <= $2 ORDER BY pos LIMIT $3",
         destination,
         until,
         limit,
     )
-    return [OutgoingEdu(*row) for row in rows]
+    found: list[OutgoingEdu] = []
+    size = 0
+    for row in rows:
+        found.append(OutgoingEdu(*row))
+        size += len(row["content"])
+        if size > MOST_BYTES:
+            break
+    return found
 
 
 async def delete_edus(conn: Connection, destination: str, positions: Sequence[int]) -> None:
@@ -54,9 +64,17 @@ async def delete_edus(conn: Connection, destination: str, positions: Sequence[in
     )
 
 
+async def trim_edus(conn: Connection, destination: str, most: int) -> None:
+    """Deletes the oldest of what is kept for a destination, if it is more than `most`."""
+    await conn.execute(
+        "DELETE FROM outgoing_edus WHERE destination = $1 AND pos <= ("
+        "SELECT pos FROM outgoing_edus WHERE destination = $1 ORDER BY pos DESC OFFSET $2 LIMIT 1)",
+        destination,
+        most,
+    )
+
+
 async def destinations_since(conn: Connection, after: int, until: int) -> list[str]:
     """The servers for which anything was kept above position `after`, up to `until`."""
-    rows = await conn.fetch(
-        "SELECT DISTINCT destination FROM outgoing_edus WHERE pos > $1 AND pos <= $2", after, until
-    )
+    rows = await conn.fetch("SELECT DISTINCT destination FROM outgoing_edus WHERE pos > $1 AND pos <= $2", after, until)
     return [row["destination"] for row in rows]

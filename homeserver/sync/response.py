@@ -5,8 +5,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from homeserver.protocol.events import JsonObject
-from homeserver.sync import account_data, invited_rooms, joined_rooms, knocked_rooms, left_rooms, presence
+from homeserver.sync import (
+    account_data,
+    device_lists,
+    invited_rooms,
+    joined_rooms,
+    knocked_rooms,
+    left_rooms,
+    presence,
+    to_device,
+)
+from homeserver.sync.device_keys import key_counts
 from homeserver.sync.tokens import SyncToken
 from homeserver.sync.view import View
 
@@ -20,7 +32,10 @@ async def complete(view: View) -> JsonObject:
         "knock": await knocked_rooms.complete(view),
         "leave": await left_rooms.complete(view, data),
     }
-    return _response(view, rooms, data, await presence.complete(view))
+    devices = _Devices(
+        await device_lists.complete(view), await to_device.complete(view), await key_counts(view.conn, view.reader)
+    )
+    return _response(view, rooms, data, await presence.complete(view), devices)
 
 
 async def incremental(view: View, since: SyncToken) -> JsonObject:
@@ -34,21 +49,43 @@ async def incremental(view: View, since: SyncToken) -> JsonObject:
         "knock": await knocked_rooms.incremental(view, since.position),
         "leave": await left_rooms.incremental(view, data, new_left, since.position),
     }
-    return _response(view, rooms, data, await presence.incremental(view, rooms["join"], new, since.typing))
+    devices = _Devices(
+        await device_lists.incremental(view, since),
+        await to_device.incremental(view, since),
+        await key_counts(view.conn, view.reader),
+    )
+    return _response(view, rooms, data, await presence.incremental(view, rooms["join"], new, since.typing), devices)
 
 
 def says_something(response: JsonObject) -> bool:
     """Whether a response is worth ending a long poll for."""
-    return bool(any(response["rooms"].values()) or response["account_data"]["events"] or response["presence"]["events"])
+    return bool(
+        any(response["rooms"].values())
+        or response["account_data"]["events"]
+        or response["presence"]["events"]
+        or response["to_device"]["events"]
+        or any(response["device_lists"].values())
+    )
 
 
-def _response(view: View, rooms: JsonObject, data: account_data.AccountData, presences: list[JsonObject]) -> JsonObject:
+@dataclass(frozen=True, slots=True)
+class _Devices:
+    """The sections about devices."""
+
+    lists: device_lists.DeviceLists
+    messages: to_device.ToDevice
+    keys: JsonObject
+
+
+def _response(
+    view: View, rooms: JsonObject, data: account_data.AccountData, presences: list[JsonObject], devices: _Devices
+) -> JsonObject:
     return {
-        "next_batch": str(SyncToken(view.until, view.typing_until)),
+        "next_batch": str(SyncToken(view.until, view.typing_until, devices.messages.until)),
         "rooms": rooms,
         "account_data": {"events": data.everywhere},
         "presence": {"events": presences},
-        "to_device": {"events": []},
-        "device_lists": {"changed": [], "left": []},
-        "device_one_time_keys_count": {},
+        "to_device": {"events": devices.messages.events},
+        "device_lists": devices.lists.json(),
+        **devices.keys,
     }

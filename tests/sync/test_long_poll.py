@@ -58,6 +58,7 @@ async def test_a_room_joined_while_waiting_unseen_wakes(world: World) -> None:
     """A join that the filter hides does not end the wait, but what is said in that room afterwards does."""
     room = await world.create_room("alice")
     other = await world.create_room("bob")
+    await world.join(other, "alice")  # so that the join makes nobody known whose devices would be new
     since = (await world.sync("bob"))["next_batch"]
     only_other = {"room": {"rooms": [other.room_id]}}
     task = await waiting(world, "bob", since, filter=only_other)
