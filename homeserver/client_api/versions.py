@@ -14,6 +14,7 @@ VERSIONS = [
 
 # Clients switch a feature on when they find it here: a flag goes in together with the last endpoint that it promises.
 UNSTABLE_FEATURES: dict[str, bool] = {
+    "org.matrix.e2e_cross_signing": True,  # cross-signing, under the name of its proposal
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync
     "org.matrix.msc4306": True,  # subscriptions to threads
     "org.matrix.msc3391": True,  # deletion of account data

@@ -86,7 +86,9 @@ async def query_remote_keys(
             for usage, section in _SECTIONS.items():
                 key = remote_signing_key(answer, user_id, usage)
                 if key is not None:
-                    shown = {**key.content, "signatures": {user_id: dict(key.signatures)}}
+                    shown = dict(key.content)
+                    if key.signatures:
+                        shown["signatures"] = {user_id: dict(key.signatures)}
                     if usage == MASTER:
                         own = [one for one in added if (one.user_id, one.target) == (user_id, key.public_key)]
                         add_signatures(shown, own)
