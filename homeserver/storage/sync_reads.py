@@ -9,7 +9,57 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from homeserver.storage.members import Membership
 from homeserver.storage.stream import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a user stands to rooms now, and where something may have happened that is of concern to the user.
+
+    `active` rooms have events or state, `receipts` those with receipts, from after the position that was asked about.
+    The positions are those of the newest change of account data and of push rules, -1 if there was none. `ignores`:
+    there is a list of ignored users.
+    """
+
+    memberships: list[Membership]
+    active: set[int]
+    receipts: set[int]
+    account_data_pos: int
+    push_rules_pos: int
+    ignores: bool
+
+
+async def standing_of(conn: Connection, user_nid: int, since: int) -> Standing:
+    """The user's standing, with what may have happened after position `since`: one query, all of which says no to a
+    client that has missed nothing."""
+    rows = await conn.fetch(
+        """
+        SELECT m.room_nid, m.membership, m.event_nid, m.pos, m.stripped_state, m.forgotten,
+               r.active_pos > $2 AS active,
+               (m.membership = 'join' OR m.pos > $2)
+               AND EXISTS (SELECT FROM receipts p WHERE p.room_nid = m.room_nid AND p.pos > $2) AS receipts,
+               u.ignores, u.account_data_pos, u.push_rules_pos
+          FROM (
+            SELECT EXISTS (
+                     SELECT FROM account_data WHERE user_nid = $1 AND room_nid = 0 AND type = 'm.ignored_user_list'
+                   ) AS ignores,
+                   COALESCE((SELECT max(pos) FROM account_data WHERE user_nid = $1), -1) AS account_data_pos,
+                   COALESCE((SELECT pos FROM push_rules WHERE user_nid = $1), -1) AS push_rules_pos
+          ) u
+          LEFT JOIN (room_members m JOIN rooms r ON r.room_nid = m.room_nid) ON m.user_nid = $1
+        """,
+        user_nid,
+        since,
+    )
+    return Standing(
+        memberships=[Membership(*row[:6]) for row in rows if row[0] is not None],
+        active={row["room_nid"] for row in rows if row["active"]},
+        receipts={row["room_nid"] for row in rows if row["receipts"]},
+        account_data_pos=rows[0]["account_data_pos"],
+        push_rules_pos=rows[0]["push_rules_pos"],
+        ignores=rows[0]["ignores"],
+    )
 
 
 class StateSpan(NamedTuple):

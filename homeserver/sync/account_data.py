@@ -35,8 +35,15 @@ async def complete(view: View, room_nids: Collection[int] | None = None) -> Acco
 
 async def incremental(view: View, new_rooms: Collection[int], since: int) -> AccountData:
     """What was set since, and all there is in `new_rooms`."""
-    data = await _read(view, since, new_rooms)
-    if await push_rules_changed(view.conn, view.reader.user_nid, since, view.until):
+    standing = view.standing
+    data = AccountData()
+    if standing is None or standing.account_data_pos > since or new_rooms:
+        data = await _read(view, since, new_rooms)
+    if standing is None:
+        new_rules = await push_rules_changed(view.conn, view.reader.user_nid, since, view.until)
+    else:
+        new_rules = since < standing.push_rules_pos <= view.until
+    if new_rules:
         await _add_push_rules(view, data)
     return data
 
@@ -53,9 +60,7 @@ async def _add_push_rules(view: View, data: AccountData) -> None:
         data.everywhere.append({"type": "m.push_rules", "content": content})
 
 
-async def _read(
-    view: View, since: int, new_rooms: Collection[int], only: Collection[int] | None = None
-) -> AccountData:
+async def _read(view: View, since: int, new_rooms: Collection[int], only: Collection[int] | None = None) -> AccountData:
     data = AccountData()
     # Nothing was set after `until`, so that what is asked for by room is all that comes.
     after, rooms = (since, new_rooms) if only is None else (view.until, {GLOBAL, *only})

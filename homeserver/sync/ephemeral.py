@@ -43,7 +43,11 @@ async def _events(
             shown = [user_id for user_id in users if user_id not in view.ignored_ids]
             found.setdefault(nid, []).append({"type": "m.typing", "content": {"user_ids": shown}})
     if _passes(view, "m.receipt"):
-        rows = await receipts_between(view.conn, view.reader.user_nid, room_nids, since, view.until, new_rooms)
+        if view.standing is not None:  # a room whose receipts have all been told need not be asked for them
+            room_nids = [nid for nid in room_nids if nid in view.standing.receipts]
+        rows: list[ReceiptRow] = []
+        if room_nids or new_rooms:
+            rows = await receipts_between(view.conn, view.reader.user_nid, room_nids, since, view.until, new_rooms)
         for (nid, _), content in _by_room_and_thread(rows).items():
             found.setdefault(nid, []).append({"type": "m.receipt", "content": content})
     return found

@@ -38,24 +38,21 @@ async def complete(view: View, data: AccountData) -> JsonObject:
 
 async def incremental(view: View, data: AccountData, new: set[int], since: int, typing_since: int) -> JsonObject:
     """The joined rooms in which something happened since, and those that are new, whole: room_id -> section."""
+    happened = await ephemeral.incremental(view, view.joined - new, new, since, typing_since)
+    told = (new | happened.keys() | data.by_room.keys()) & view.joined
+    if view.full_state:
+        told = set(view.joined)
+    else:
+        told |= await changed_rooms(view, view.joined - told, since)
+    active = view.joined if view.standing is None else view.standing.active
     windows = [
         RoomWindow(room_nid, None, view.until, True, view.sights[room_nid].known_until(since))
         if room_nid in new
         else RoomWindow(room_nid, since, view.until)
-        for room_nid in sorted(view.joined)
+        for room_nid in sorted(view.joined & (told | active))
     ]
     sections = await room_sections(view, windows, with_summary=True)
-    happened = await ephemeral.incremental(view, view.joined - new, new, since, typing_since)
-    told = {
-        room_nid
-        for room_nid, section in sections.items()
-        if view.full_state
-        or room_nid in new
-        or section.tells_something
-        or room_nid in happened
-        or room_nid in data.by_room
-    }
-    told |= await changed_rooms(view, sections.keys() - told, since)
+    told |= {room_nid for room_nid, section in sections.items() if section.tells_something}
     return await _json(view, sections, happened, data, told)
 
 

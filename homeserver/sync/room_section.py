@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.filters import EventFilter
 from homeserver.rooms.visibility import Sight
 from homeserver.storage.events import ORD_SHIFT, StoredEvent
 from homeserver.storage.timeline_reads import Window, newest_events, rooms_known_from_the_start
 from homeserver.sync.client_events import Shape, state_events, timeline_events
 from homeserver.sync.room_state_delta import StatePart, changes_summary, read_spans, state_sections
 from homeserver.sync.room_summary import summaries
+from homeserver.sync.shared_reads import shared_reads
 from homeserver.sync.tokens import place_token
 from homeserver.sync.view import View
 
@@ -110,21 +112,7 @@ async def _timelines(
     view: View, windows: Sequence[RoomWindow], sections: dict[int, RoomSection]
 ) -> dict[int, list[StoredEvent]]:
     filter = view.filter.timeline
-    read = await newest_events(
-        view.conn,
-        [
-            Window(
-                window.room_nid,
-                _BELOW_ALL if window.since is None else window.since << ORD_SHIFT,
-                window.until << ORD_SHIFT,
-            )
-            for window in windows
-            if filter.includes_room(view.rooms[window.room_nid].room_id)
-        ],
-        filter.limit + 1,
-        filter,
-        view.ignored,
-    )
+    read = await _newest(view, windows)
     new = [window.room_nid for window in windows if window.since is None]
     from_the_start = await rooms_known_from_the_start(view.conn, new) if new else set()
     timelines: dict[int, list[StoredEvent]] = {}
@@ -142,6 +130,30 @@ async def _timelines(
         section.prev_batch = place_token(before)
         timelines[window.room_nid] = events
     return timelines
+
+
+async def _newest(view: View, windows: Sequence[RoomWindow]) -> dict[int, list[StoredEvent]]:
+    """One event more than a timeline has of each window, newest last. Those who wait for the same share the reading."""
+    filter = view.filter.timeline
+    places = [
+        Window(
+            window.room_nid,
+            _BELOW_ALL if window.since is None else window.since << ORD_SHIFT,
+            window.until << ORD_SHIFT,
+        )
+        for window in windows
+        if filter.includes_room(view.rooms[window.room_nid].room_id)
+    ]
+    if view.ignored or any(window.since is None for window in windows):
+        return await newest_events(view.conn, places, filter.limit + 1, filter, view.ignored)
+
+    async def read(keys: list[tuple[Window, EventFilter]]) -> dict[tuple[Window, EventFilter], list[StoredEvent]]:
+        found = await newest_events(view.conn, [place for place, _ in keys], filter.limit + 1, filter, ())
+        return {key: found.get(key[0].room_nid, []) for key in keys}
+
+    shared = shared_reads(view.sources.stream)
+    found = await shared.get(view.until, [(place, filter) for place in places], read)
+    return {place.room_nid: events for (place, _), events in found.items()}
 
 
 def visible_end(events: list[StoredEvent], sight: Sight | None) -> list[StoredEvent]:

@@ -17,6 +17,7 @@ from homeserver.protocol.events import StateKey
 from homeserver.protocol.filters import EventFilter
 from homeserver.storage.events import StoredEvent, contains_url, events_by_nid
 from homeserver.storage.sync_reads import StateRange, StateSpan, state_begun, state_of_keys, whole_state
+from homeserver.sync.shared_reads import shared_reads
 from homeserver.sync.view import View
 
 _NAMING = frozenset(("m.room.member", "m.room.name", "m.room.canonical_alias"))
@@ -51,10 +52,7 @@ async def read_spans(view: View, parts: Sequence[StatePart]) -> dict[int, StateK
     lazy = view.filter.state.lazy_load_members
     by_room = {part.room_nid: part for part in parts}
     spans = await whole_state(view.conn, [part.range for part in parts if part.since is None], members=not lazy)
-    since = [part.since for part in parts if part.since is not None]
-    if since:
-        rooms = [part.room_nid for part in parts if part.since is not None]
-        spans += await state_begun(view.conn, rooms, min(since), max(part.until for part in parts))
+    spans += await _begun(view, parts)
     if lazy:
         spans += await _changed_since_earlier_stay(view, parts)
     for span in spans:
@@ -62,6 +60,22 @@ async def read_spans(view: View, parts: Sequence[StatePart]) -> dict[int, StateK
         if span.from_pos <= part.until and (part.since is None or span.from_pos > part.since):
             part.spans.append(span)
     return await view.names.state_keys({span.state_key_nid for span in spans})
+
+
+async def _begun(view: View, parts: Sequence[StatePart]) -> list[StateSpan]:
+    """What has begun to be state of the rooms that the client knows. Those who wait for the same share the reading."""
+
+    async def read(keys: list[tuple[int, int, int]]) -> dict[tuple[int, int, int], list[StateSpan]]:
+        rooms = [room_nid for room_nid, _, _ in keys]
+        spans = await state_begun(view.conn, rooms, min(since for _, since, _ in keys), max(end for _, _, end in keys))
+        by_room: dict[int, list[StateSpan]] = {}
+        for span in spans:
+            by_room.setdefault(span.room_nid, []).append(span)
+        return {key: by_room.get(key[0], []) for key in keys}
+
+    keys = [(part.room_nid, part.since, part.until) for part in parts if part.since is not None]
+    found = await shared_reads(view.sources.stream).get(view.until, keys, read)
+    return [span for spans in found.values() for span in spans]
 
 
 async def _changed_since_earlier_stay(view: View, parts: Sequence[StatePart]) -> list[StateSpan]:

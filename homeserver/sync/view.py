@@ -13,10 +13,10 @@ from homeserver.protocol.filters import Filter
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.typing_users import TypingUsers
 from homeserver.rooms.visibility import Sight, sights
-from homeserver.storage.members import Membership, memberships_of
+from homeserver.storage.members import Membership
 from homeserver.storage.names import Names, Room
 from homeserver.storage.stream import Connection, Pool, Stream
-from homeserver.storage.sync_reads import ignored_user_list, known_user_nids
+from homeserver.storage.sync_reads import Standing, ignored_user_list, known_user_nids, standing_of
 from homeserver.sync.client_events import Reader
 from homeserver.sync.sent_members import SentMembers
 
@@ -41,6 +41,7 @@ class View:
     `joined` and the like say how the user stands to rooms at `until`. A room is in at most one of them; `left` has
     rooms that the user is out of now. `state_after` is the key under which a section has the state after its timeline,
     None if it is to have the one before it. `sights` has those rooms whose histories had to be read to know this.
+    `standing` says where something may have happened since; None: it may have anywhere.
     """
 
     conn: Connection
@@ -59,6 +60,7 @@ class View:
     knocked: dict[int, Membership] = field(default_factory=dict)
     left: dict[int, Membership] = field(default_factory=dict)
     sights: dict[int, Sight] = field(default_factory=dict)
+    standing: Standing | None = None
 
     @property
     def names(self) -> Names:
@@ -78,8 +80,9 @@ async def open_view(
     state_after: str | None,
 ) -> View:
     """Finds out how the user stands to each room at position `until`, as far as a sync since `since` needs it."""
-    ignored_ids = ignored_users(await ignored_user_list(conn, reader.user_nid))
-    memberships = await memberships_of(conn, reader.user_nid)
+    standing = await standing_of(conn, reader.user_nid, -1 if since is None else since)
+    memberships = standing.memberships
+    ignored_ids = ignored_users(await ignored_user_list(conn, reader.user_nid)) if standing.ignores else frozenset()
     rooms = await sources.names.rooms([membership.room_nid for membership in memberships])
     view = View(
         conn=conn,
@@ -93,6 +96,7 @@ async def open_view(
         ignored=await known_user_nids(conn, ignored_ids) if ignored_ids else [],
         ignored_ids=ignored_ids,
         rooms=rooms,
+        standing=standing,
     )
     wanted = [each for each in memberships if filter.includes_room(rooms[each.room_nid].room_id)]
     if since is None and not filter.include_leave:
