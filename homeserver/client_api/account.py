@@ -10,6 +10,7 @@ import logging
 from homeserver.accounts.deactivate import deactivate
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.client_api.own_user import prove_owner
+from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
 from homeserver.protocol.errors import Forbidden, MatrixError
@@ -39,15 +40,17 @@ async def post_password(services: Services, request: ApiRequest) -> JsonObject:
     if proof is None:
         raise Forbidden("Users of application services have no password")
     password_hash = await hash_new_password(new_password, services.config.passwords)
-    async with services.pool.acquire() as conn, conn.transaction():
-        await proof.use(conn)
-        await set_password(
-            conn,
+    async with services.stream.write() as write:
+        await proof.use(write.conn)
+        gone = await set_password(
+            write.conn,
             user_id=requester.user_id,
             password_hash=password_hash,
             logout_devices=logout_devices,
             except_device_id=requester.device_id,
         )
+        if gone:
+            await mark_changed(write, requester.user_nid, gone)
     request.sessions_changed(requester.user_nid)
     return {}
 
@@ -58,10 +61,12 @@ async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject
     body = await request.json()
     erase = boolean(body, "erase", default=False)
     proof = await prove_owner(services, request, body, "POST /account/deactivate")
-    async with services.pool.acquire() as conn, conn.transaction():
+    async with services.stream.write() as write:
         if proof is not None:
-            await proof.use(conn)
-        await deactivate(conn, user_id=requester.user_id, erase=erase)
+            await proof.use(write.conn)
+        gone = await deactivate(write.conn, user_id=requester.user_id, erase=erase)
+        if gone:
+            await mark_changed(write, requester.user_nid, gone)
     request.sessions_changed(requester.user_nid)
     await _leave_rooms(services, requester.user_id, requester.user_nid)
     # No third-party identifiers are known here, so none remain bound.
