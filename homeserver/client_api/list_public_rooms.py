@@ -142,7 +142,9 @@ async def put_network_visibility(services: Services, request: ApiRequest) -> Jso
 
 
 def _published(body: JsonObject, default: str) -> bool:
-    visibility = string(body, "visibility") or default
+    visibility = string(body, "visibility")
+    if visibility is None:
+        visibility = default
     if visibility not in ("public", "private"):
         raise InvalidParam("visibility must be public or private")
     return visibility == "public"

@@ -22,15 +22,18 @@ async def post_create_room(services: Services, request: ApiRequest) -> JsonObjec
 
 
 def _room_request(services: Services, creator: str, body: JsonObject) -> RoomRequest:
-    visibility = string(body, "visibility") or "private"
-    if visibility not in ("public", "private"):
+    visibility = string(body, "visibility")
+    if visibility not in (None, "public", "private"):
         raise InvalidParam("visibility must be public or private")
-    preset = string(body, "preset") or ("public_chat" if visibility == "public" else "private_chat")
+    preset = string(body, "preset")
+    if preset is None:
+        preset = "public_chat" if visibility == "public" else "private_chat"
     if preset not in PRESETS:
         raise InvalidParam(f"preset must be one of {', '.join(PRESETS)}")
     if array_of_objects(body, "invite_3pid", max_items=500):
         raise no_identity_server()
-    version = room_version(string(body, "room_version") or services.config.rooms.default_version)
+    wanted = string(body, "room_version")
+    version = room_version(services.config.rooms.default_version if wanted is None else wanted)
     overrides = json_object(body, "power_level_content_override") or {}
     if version.privileged_creators and creator in (overrides.get("users") or {}):
         raise InvalidParam("The creator of the room can't be given a power level")
