@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
+
+from homeserver.remote import RemoteError
 from tests.support.client import Client, eventually
 from tests.support.federating import Network, Node
 
@@ -116,3 +119,16 @@ async def test_the_other_server_hears_of_changed_devices(network: Network) -> No
         return alice.user_id in inbox.changed
 
     await eventually(told, "Alice's change to be told")
+
+
+async def test_the_other_server_asks_for_the_whole_list(network: Network) -> None:
+    """The answer names the last update that went out, has no device without keys, and strangers are not found."""
+    one, two, alice, _bob, _room_id = await _pair(network)
+    empty = {"user_id": alice.user_id, "stream_id": 0, "devices": []}
+    assert await two.remote.query_user_devices(one.name, alice.user_id) == empty
+    [device] = (await alice.request("GET", "/devices"))["devices"]
+    await alice.request("PUT", f"/devices/{device['device_id']}", {"display_name": "New"})
+    assert (await two.remote.query_user_devices(one.name, alice.user_id))["stream_id"] > 0
+    with pytest.raises(RemoteError) as refused:
+        await two.remote.query_user_devices(one.name, f"@nobody:{one.name}")
+    assert refused.value.peer_status == 404
