@@ -159,9 +159,10 @@ async def _enter_by_key(
         if plan.initial or plan.more_state:
             wanted.update((*place, key) for key in plan.config.required.exact)
             wanted.update(
-                (*place, (each.type, each.state_key))
+                # Where the type may be any, that user's member event is the one that is not read with the rest.
+                (*place, (each.type or _MEMBER, each.state_key))
                 for each in plan.config.required.others
-                if each.type is not None and each.state_key is not None
+                if each.state_key is not None
             )
         if plan.config.required.lazy:
             lazy[plan.room_nid] = _needed(timelines[plan.room_nid].seen)
