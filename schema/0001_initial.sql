@@ -231,10 +231,9 @@ CREATE TABLE server_keys (
     PRIMARY KEY (server, key_id)
 );
 
--- Another server that events go to. Everything up to `sent_pos` has been received there or was never for it.
+-- Another server that events go to, and how that goes.
 CREATE TABLE destinations (
     destination        text PRIMARY KEY,
-    sent_pos           bigint NOT NULL DEFAULT 0,
     failing_since_ts   bigint,
     retry_at_ts        bigint NOT NULL DEFAULT 0,
     retry_interval_ms  bigint NOT NULL DEFAULT 0

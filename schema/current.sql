@@ -104,7 +104,6 @@ CREATE TABLE public.destination_rooms (
 
 CREATE TABLE public.destinations (
     destination text NOT NULL,
-    sent_pos bigint DEFAULT 0 NOT NULL,
     failing_since_ts bigint,
     retry_at_ts bigint DEFAULT 0 NOT NULL,
     retry_interval_ms bigint DEFAULT 0 NOT NULL
