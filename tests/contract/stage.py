@@ -11,6 +11,8 @@ from urllib.parse import quote
 from tests.contract.requests import Known
 from tests.support.api import PASSWORD, Answer, Api
 
+_BACKUP = "m.megolm_backup.v1.curve25519-aes-sha2"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -70,6 +72,7 @@ class _Things(NamedTuple):
     filter_id: str
     page_end: str
     next_batch: str
+    versions: list[str]  # of key backups, the older one first
 
 
 async def _ok(answer: Answer) -> Any:
@@ -118,6 +121,11 @@ async def set_stage(api: Api, number: int) -> Stage:
     await _ok(await alice.put(f"/user/{user}/rooms/{quote(room)}/tags/u.work", {"order": 0.5}))
     await _ok(await alice.put("/pushrules/global/content/cake", {"pattern": "cake", "actions": ["notify"]}))
     await _ok(await alice.put(f"/profile/{user}/m.tz", {"m.tz": "Europe/Rome"}))
+    backup = {"algorithm": _BACKUP, "auth_data": {"public_key": "abc", "signatures": {}}}
+    versions = [(await _ok(await alice.post("/room_keys/version", backup)))["version"] for _ in range(2)]
+    session = {"first_message_index": 1, "forwarded_count": 0, "is_verified": False, "session_data": {"a": "b"}}
+    backed_up = f"/room_keys/keys/{quote(room)}/s1?version={versions[1]}"
+    await _ok(await alice.put(backed_up, session))
     next_batch = (await _ok(await alice.get("/sync")))["next_batch"]
     page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
     things = _Things(
@@ -135,6 +143,7 @@ async def set_stage(api: Api, number: int) -> Stage:
         filter_id=filter_id,
         page_end=page["end"],
         next_batch=next_batch,
+        versions=versions,
     )
     return Stage(alice, bob, room, message, _known(things), _hints(things))
 
@@ -198,5 +207,11 @@ def _hints(made: _Things) -> Mapping[str, Known]:
     for name in ("getPushRule", "isPushRuleEnabled", "getPushRuleActions", "setPushRuleEnabled", "setPushRuleActions"):
         hints[name] = {"kind": ["override"], "ruleid": [".m.rule.master"], "actions": [["notify"]]}
     hints["deletePushRule"] = {"kind": ["content"], "ruleid": ["cake"]}
+    hints["getKeysChanges"] = {"from": [made.next_batch], "to": [made.next_batch]}
+    current = {"version": made.versions[1:], "roomid": [made.room], "sessionid": ["s1"], "algorithm": [_BACKUP]}
+    for verb in ("get", "put", "delete"):
+        for what in ("RoomKeyBySessionId", "RoomKeysByRoomId", "RoomKeys", "RoomKeysVersion"):
+            hints[verb + what] = current
+    hints["deleteRoomKeysVersion"] = {"version": made.versions[:1]}
     hints["setPushRule"] = {"ruleid": ["cake", "icing"], "actions": [["notify"], []]}
     return hints

@@ -30,8 +30,11 @@ _VOLATILE = (
     *("destinations", "destination_rooms", "server_keys", "received_transactions"),
 )
 _TELLING = {"rooms": "(room_id, extremities, depth)"}  # head_version also counts attempts
-# Whoever calls these has lost something that the rest of the calls need.
-SPENDING = {"logout", "logout_all", "deactivateAccount", "changePassword", "deleteDevice", "deleteDevices"}
+# Whoever calls these has lost, or replaced, something that the rest of the calls need.
+SPENDING = {
+    *("logout", "logout_all", "deactivateAccount", "changePassword", "deleteDevice", "deleteDevices"),
+    *("postRoomKeysVersion", "uploadCrossSigningKeys", "uploadKeys"),
+}
 _LOOK_EVERY = 8
 _SLOWEST = 10.0  # seconds that any one request may take, on a machine that is busy with other tests
 
