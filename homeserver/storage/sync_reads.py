@@ -14,52 +14,84 @@ from homeserver.storage.stream import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a user stands to rooms now, and where something may have happened that is of concern to the user.
+class AccountStanding:
+    """What is there for a user and one of their devices, whatever the room.
 
-    `active` rooms have events or state, `receipts` those with receipts, from after the position that was asked about.
-    The positions are those of the newest change of account data and of push rules, -1 if there was none. `ignores`:
-    there is a list of ignored users.
+    `ignored` is the content of the m.ignored_user_list, as JSON. The positions are those of the newest change of
+    account data, of push rules, and of any user's device list; -1 if there was none. `messages`: some wait for the
+    device. What it has of keys for others: how many of each algorithm, and the algorithms of unused fallback keys.
     """
 
-    memberships: list[Membership]
-    active: set[int]
-    receipts: set[int]
+    ignored: bytes | None
     account_data_pos: int
     push_rules_pos: int
-    ignores: bool
+    device_lists_pos: int
+    messages: bool
+    one_time_keys: dict[str, int]
+    fallback_keys: list[str]
 
 
-async def standing_of(conn: Connection, user_nid: int, since: int) -> Standing:
-    """The user's standing, with what may have happened after position `since`: one query, all of which says no to a
-    client that has missed nothing."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a user stands to rooms now, and where something may have happened after the position that was asked about.
+
+    `active` rooms have new events or state, those `restated` new state, those in `receipts` new receipts.
+    """
+
+    account: AccountStanding
+    memberships: list[Membership]
+    active: set[int]
+    restated: set[int]
+    receipts: set[int]
+
+
+async def standing_of(conn: Connection, user_nid: int, device_id: str | None, since: int) -> Standing:
+    """The user's standing, with what may have happened after position `since`: two queries, which say no to all else
+    for a client that has missed nothing."""
     rows = await conn.fetch(
         """
-        SELECT m.room_nid, m.membership, m.event_nid, m.pos, m.stripped_state, m.forgotten,
-               r.active_pos > $2 AS active,
+        SELECT m.room_nid, m.membership, m.event_nid, m.pos, m.stripped_state, m.forgotten, r.active_pos > $2 AS active,
+               r.active_pos > $2 AND (
+                 EXISTS (SELECT FROM room_state s WHERE s.room_nid = m.room_nid AND s.from_pos > $2)
+                 OR EXISTS (SELECT FROM room_state s WHERE s.room_nid = m.room_nid AND s.to_pos > $2
+                               AND s.to_pos < 9223372036854775807)) AS restated,
                (m.membership = 'join' OR m.pos > $2)
-               AND EXISTS (SELECT FROM receipts p WHERE p.room_nid = m.room_nid AND p.pos > $2) AS receipts,
-               u.ignores, u.account_data_pos, u.push_rules_pos
-          FROM (
-            SELECT EXISTS (
-                     SELECT FROM account_data WHERE user_nid = $1 AND room_nid = 0 AND type = 'm.ignored_user_list'
-                   ) AS ignores,
-                   COALESCE((SELECT max(pos) FROM account_data WHERE user_nid = $1), -1) AS account_data_pos,
-                   COALESCE((SELECT pos FROM push_rules WHERE user_nid = $1), -1) AS push_rules_pos
-          ) u
-          LEFT JOIN (room_members m JOIN rooms r ON r.room_nid = m.room_nid) ON m.user_nid = $1
+               AND EXISTS (SELECT FROM receipts p WHERE p.room_nid = m.room_nid AND p.pos > $2) AS receipts
+          FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid WHERE m.user_nid = $1
         """,
         user_nid,
         since,
     )
     return Standing(
-        memberships=[Membership(*row[:6]) for row in rows if row[0] is not None],
+        account=await _account_standing(conn, user_nid, device_id),
+        memberships=[Membership(*row[:6]) for row in rows],
         active={row["room_nid"] for row in rows if row["active"]},
+        restated={row["room_nid"] for row in rows if row["restated"]},
         receipts={row["room_nid"] for row in rows if row["receipts"]},
-        account_data_pos=rows[0]["account_data_pos"],
-        push_rules_pos=rows[0]["push_rules_pos"],
-        ignores=rows[0]["ignores"],
     )
+
+
+async def _account_standing(conn: Connection, user_nid: int, device_id: str | None) -> AccountStanding:
+    row = await conn.fetchrow(
+        """
+        SELECT (SELECT content FROM account_data WHERE user_nid = $1 AND room_nid = 0
+                   AND type = 'm.ignored_user_list') AS ignored,
+               COALESCE((SELECT max(pos) FROM account_data WHERE user_nid = $1), -1) AS account_data_pos,
+               COALESCE((SELECT pos FROM push_rules WHERE user_nid = $1), -1) AS push_rules_pos,
+               COALESCE((SELECT max(pos) FROM device_list_changes), -1) AS device_lists_pos,
+               EXISTS (SELECT FROM to_device_messages WHERE user_nid = $1 AND device_id = $2) AS messages,
+               ARRAY(SELECT algorithm || ' ' || count(*) FROM one_time_keys WHERE user_nid = $1 AND device_id = $2
+                        AND claimed_ts IS NULL GROUP BY algorithm) AS one_time_keys,
+               ARRAY(SELECT algorithm FROM fallback_keys
+                      WHERE user_nid = $1 AND device_id = $2 AND NOT used ORDER BY algorithm) AS fallback_keys
+        """,
+        user_nid,
+        device_id,
+    )
+    assert row is not None
+    values = dict(row)
+    pairs = [pair.rpartition(" ") for pair in values.pop("one_time_keys")]
+    return AccountStanding(**values, one_time_keys={algorithm: int(count) for algorithm, _, count in pairs})
 
 
 class StateSpan(NamedTuple):
@@ -204,6 +236,41 @@ async def account_data_since(
         list(whole_rooms),
     )
     return [AccountDataRow(*row) for row in rows]
+
+
+class Reading(NamedTuple):
+    """How far a user has read in a room, thread ("": whichever) -> ord, and when the room was silenced: [(from_ord,
+    to_ord), …] in order, `to_ord` not included."""
+
+    positions: dict[str, int]
+    quiet: list[tuple[int, int]]
+
+
+async def readings_of(conn: Connection, user_nid: int, room_nids: Collection[int]) -> dict[int, Reading]:
+    """room_nid -> reading: what storage.notifications has as read_positions and as quiet_spans, in one query."""
+    rows = await conn.fetch(
+        """
+        SELECT room_nid, thread_id, max(ord) AS first, NULL::bigint AS last FROM (
+            SELECT room_nid, thread_id, ord FROM read_marks WHERE user_nid = $1 AND room_nid = ANY($2)
+            UNION ALL
+            SELECT p.room_nid, p.thread_id, e.ord FROM receipts p
+              JOIN events e ON e.event_id = p.event_id AND e.room_nid = p.room_nid AND e.ord IS NOT NULL
+             WHERE p.room_nid = ANY($2) AND p.receipt_type IN ('m.read', 'm.read.private') AND p.user_nid = $1
+        ) p GROUP BY room_nid, thread_id
+        UNION ALL
+        SELECT room_nid, NULL, from_ord, to_ord FROM quiet_spans WHERE user_nid = $1 AND room_nid = ANY($2)
+         ORDER BY first
+        """,
+        user_nid,
+        list(room_nids),
+    )
+    readings = {room_nid: Reading({}, []) for room_nid in room_nids}
+    for room_nid, thread_id, first, last in rows:
+        if last is None:
+            readings[room_nid].positions[thread_id] = first
+        else:
+            readings[room_nid].quiet.append((first, last))
+    return readings
 
 
 async def ignored_user_list(conn: Connection, user_nid: int) -> bytes | None:

@@ -35,7 +35,7 @@ async def complete(view: View, room_nids: Collection[int] | None = None) -> Acco
 
 async def incremental(view: View, new_rooms: Collection[int], since: int) -> AccountData:
     """What was set since, and all there is in `new_rooms`."""
-    standing = view.standing
+    standing = view.standing.account if view.standing is not None else None
     data = AccountData()
     if standing is None or standing.account_data_pos > since or new_rooms:
         data = await _read(view, since, new_rooms)

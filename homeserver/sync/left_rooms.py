@@ -73,6 +73,8 @@ async def _sections(
     view: View, windows: Sequence[RoomWindow], own: Sequence[Membership], data: AccountData
 ) -> JsonObject:
     """The sections of `windows`; and of what else became of the user's membership, whether in one of these or not."""
+    if not windows and not own:
+        return {}
     sections = await room_sections(view, windows, with_summary=False)
     events = await events_by_nid(view.conn, [row.event_nid for row in own])
     shown = await timeline_events(view.conn, view.reader, list(events.values()), view.sights, shape_of(view))

@@ -21,12 +21,11 @@ from homeserver.storage.notifications import (
     Counts,
     Stretch,
     counts_between,
-    quiet_spans,
-    read_positions,
     rooms_with_changed_counts,
     threads_after,
 )
 from homeserver.storage.stream import Connection
+from homeserver.storage.sync_reads import readings_of
 from homeserver.sync.view import View
 
 _NOTHING_READ = -(2**63)
@@ -101,8 +100,8 @@ async def unread_counts(
     """
     if not room_nids:
         return {}
-    positions = await read_positions(conn, user_nid, room_nids)
-    spans = await quiet_spans(conn, user_nid, room_nids)
+    readings = await readings_of(conn, user_nid, room_nids)
+    positions = {room_nid: reading.positions for room_nid, reading in readings.items()}
     last = until << ORD_SHIFT
     parts = list(_whole_rooms(positions, last))
     if by_thread:
@@ -120,7 +119,7 @@ async def unread_counts(
             for room_nid, thread_id in threads
         ]
     for part in parts:
-        part.stretches = list(_split(part.stretches, spans.get(part.room_nid, ())))
+        part.stretches = list(_split(part.stretches, readings[part.room_nid].quiet))
     found = iter(await counts_between(conn, user_nid, [stretch for part in parts for stretch in part.stretches]))
     counts = {room_nid: UnreadCounts(threads={} if by_thread else None) for room_nid in room_nids}
     for part in parts:

@@ -32,9 +32,7 @@ async def complete(view: View) -> JsonObject:
         "knock": await knocked_rooms.complete(view),
         "leave": await left_rooms.complete(view, data),
     }
-    devices = _Devices(
-        await device_lists.complete(view), await to_device.complete(view), await key_counts(view.conn, view.reader)
-    )
+    devices = _Devices(await device_lists.complete(view), await to_device.complete(view), await key_counts(view))
     return _response(view, rooms, data, await presence.complete(view), devices)
 
 
@@ -52,7 +50,7 @@ async def incremental(view: View, since: SyncToken) -> JsonObject:
     devices = _Devices(
         await device_lists.incremental(view, since),
         await to_device.incremental(view, since),
-        await key_counts(view.conn, view.reader),
+        await key_counts(view),
     )
     return _response(view, rooms, data, await presence.incremental(view, rooms["join"], new, since.typing), devices)
 

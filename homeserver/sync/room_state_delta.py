@@ -73,7 +73,10 @@ async def _begun(view: View, parts: Sequence[StatePart]) -> list[StateSpan]:
             by_room.setdefault(span.room_nid, []).append(span)
         return {key: by_room.get(key[0], []) for key in keys}
 
-    keys = [(part.room_nid, part.since, part.until) for part in parts if part.since is not None]
+    changed = view.standing.restated if view.standing is not None else {part.room_nid for part in parts}
+    keys = [
+        (part.room_nid, part.since, part.until) for part in parts if part.since is not None and part.room_nid in changed
+    ]
     found = await shared_reads(view.sources.stream).get(view.until, keys, read)
     return [span for spans in found.values() for span in spans]
 

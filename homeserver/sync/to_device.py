@@ -34,6 +34,8 @@ async def complete(view: View) -> ToDevice:
 
 async def incremental(view: View, since: SyncToken) -> ToDevice:
     """What came since. What was told before is deleted: the client has shown that it has it."""
+    if view.standing is not None and not view.standing.account.messages:
+        return ToDevice([], view.until)
     return await messages(view.conn, view.reader, since.to_device, view.until)
 
 

@@ -16,7 +16,7 @@ from homeserver.rooms.visibility import Sight, sights
 from homeserver.storage.members import Membership
 from homeserver.storage.names import Names, Room
 from homeserver.storage.stream import Connection, Pool, Stream
-from homeserver.storage.sync_reads import Standing, ignored_user_list, known_user_nids, standing_of
+from homeserver.storage.sync_reads import Standing, known_user_nids, standing_of
 from homeserver.sync.client_events import Reader
 from homeserver.sync.sent_members import SentMembers
 
@@ -80,9 +80,9 @@ async def open_view(
     state_after: str | None,
 ) -> View:
     """Finds out how the user stands to each room at position `until`, as far as a sync since `since` needs it."""
-    standing = await standing_of(conn, reader.user_nid, -1 if since is None else since)
+    standing = await standing_of(conn, reader.user_nid, reader.device_id, -1 if since is None else since)
     memberships = standing.memberships
-    ignored_ids = ignored_users(await ignored_user_list(conn, reader.user_nid)) if standing.ignores else frozenset()
+    ignored_ids = ignored_users(standing.account.ignored)
     rooms = await sources.names.rooms([membership.room_nid for membership in memberships])
     view = View(
         conn=conn,

@@ -13,11 +13,11 @@ from homeserver.sync.sliding.request import ExtensionConfig
 async def complete(context: Context, config: ExtensionConfig) -> JsonObject:
     """The keys. Of devices nothing: a client that starts anew follows nobody yet."""
     view = context.view
-    return {"device_lists": DeviceLists().json(), **await key_counts(view.conn, view.reader)}
+    return {"device_lists": DeviceLists().json(), **await key_counts(view)}
 
 
 async def incremental(context: Context, config: ExtensionConfig, since: Position) -> JsonObject:
     """Whose devices changed since, and the keys."""
     view = context.view
     lists = await changes(view.conn, view.reader.user_nid, since.pos, view.until)
-    return {"device_lists": lists.json(), **await key_counts(view.conn, view.reader)}
+    return {"device_lists": lists.json(), **await key_counts(view)}
