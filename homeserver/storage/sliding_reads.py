@@ -6,7 +6,6 @@ Every read here is one query for all the rooms that it concerns.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from homeserver.protocol.events import StateKey
@@ -14,11 +13,12 @@ from homeserver.storage.receipts import ReceiptRow
 from homeserver.storage.stream import Connection
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRoom:
+class ListedRoom(NamedTuple):
     """How a user stands to a room, and when something last happened there: to everybody's knowledge, and to people's.
 
-    `pos` is where the membership begins, `put_out` whether it ended by somebody else's doing.
+    `pos` is where the membership begins, `put_out` whether it ended by somebody else's doing. `joined` says it of the
+    membership. `listed`: lists have it; otherwise it was asked for by its id. `room_type` and `encrypted` are what
+    members may know, and there only if asked for.
     """
 
     room_nid: int
@@ -30,15 +30,15 @@ class ListedRoom:
     put_out: bool
     active_pos: int
     bump_pos: int
-
-    @property
-    def joined(self) -> bool:
-        return self.membership == "join"
+    joined: bool
+    listed: bool
+    room_type: str | None = None
+    encrypted: bool = False
 
     @property
     def stripped(self) -> bool:
         """Whether the user may know no more of the room than one who was never in it."""
-        return self.membership in ("invite", "knock") or not self.joined_before
+        return not self.joined and (self.membership in ("invite", "knock") or not self.joined_before)
 
     @property
     def activity(self) -> int:
@@ -46,20 +46,25 @@ class ListedRoom:
 
 
 async def rooms_of_user(
-    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str]
+    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str], *, with_kinds: bool
 ) -> list[ListedRoom]:
     """The rooms that the user is in, invited to, knocks at or was put out of; of the others that the user was ever
-    concerned with, those among `room_nids` or `room_ids`. Without forgotten ones.
+    concerned with, those among `room_nids` or `room_ids`. Without forgotten ones, the most recently active first.
     """
+    kinds = (", s.room_type, s.encryption IS NOT NULL", "LEFT JOIN room_summaries s ON s.room_nid = m.room_nid")
+    columns, join = kinds if with_kinds else ("", "")
     rows = await conn.fetch(
-        """
+        f"""
         SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.pos, m.joined_before, m.put_out,
-               r.active_pos, r.bump_pos
-          FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid
+               r.active_pos, r.bump_pos, m.membership = 'join',
+               m.membership IN ('join', 'invite', 'knock') OR m.joined_before AND m.put_out OR m.room_nid = ANY($2)
+               {columns}
+          FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid {join}
          WHERE m.user_nid = $1 AND NOT m.forgotten AND (
                m.membership IN ('join', 'invite', 'knock') OR (m.joined_before AND m.put_out)
                OR m.room_nid = ANY($2) OR r.room_id = ANY($3) AND (m.joined_before OR NOT m.put_out))
-        """,
+         ORDER BY CASE WHEN m.membership = 'join' THEN r.active_pos ELSE m.pos END DESC, m.room_nid
+        """,  # noqa: S608
         user_nid,
         list(room_nids),
         list(room_ids),
@@ -198,35 +203,22 @@ async def state_changes(conn: Connection, spans: Collection[tuple[int, int, int]
     return [_entry(tuple(row)) for row in rows]
 
 
-async def rooms_read_since(conn: Connection, user_nid: int, rooms: Collection[tuple[int, int]], until: int) -> set[int]:
-    """Those of the rooms, each given with a position, in which the user's own receipts moved after it."""
+async def rooms_read_since(conn: Connection, user_nid: int, rooms: Mapping[int, int], until: int) -> set[int]:
+    """Those of the rooms in which the user's own receipts moved after the position given with the room."""
     if not rooms:
         return set()
     rows = await conn.fetch(
         """
-        SELECT w.room_nid FROM unnest($2::bigint[], $3::bigint[]) AS w (room_nid, after)
-         WHERE EXISTS (SELECT FROM receipts p
-                        WHERE p.room_nid = w.room_nid AND p.receipt_type = 'm.read' AND p.user_nid = $1
-                          AND p.pos > w.after AND p.pos <= $4)
-            OR EXISTS (SELECT FROM receipts p
-                        WHERE p.room_nid = w.room_nid AND p.receipt_type = 'm.read.private' AND p.user_nid = $1
-                          AND p.pos > w.after AND p.pos <= $4)
+        SELECT DISTINCT p.room_nid FROM unnest($2::bigint[], $3::bigint[]) AS w (room_nid, after)
+          JOIN receipts p ON p.room_nid = w.room_nid AND p.pos > w.after AND p.pos <= $4
+         WHERE p.user_nid = $1 AND p.receipt_type IN ('m.read', 'm.read.private')
         """,
         user_nid,
-        [room_nid for room_nid, _ in rooms],
-        [after for _, after in rooms],
+        list(rooms),
+        list(rooms.values()),
         until,
     )
     return {row["room_nid"] for row in rows}
-
-
-async def what_rooms_are(conn: Connection, room_nids: Collection[int]) -> dict[int, tuple[str | None, bool]]:
-    """room_nid -> (its type, whether it is encrypted), as its members may know it."""
-    rows = await conn.fetch(
-        "SELECT room_nid, room_type, encryption IS NOT NULL AS encrypted FROM room_summaries WHERE room_nid = ANY($1)",
-        list(room_nids),
-    )
-    return {row["room_nid"]: (row["room_type"], row["encrypted"]) for row in rows}
 
 
 async def stripped_states(conn: Connection, user_nid: int, room_nids: Collection[int]) -> dict[int, bytes | None]:

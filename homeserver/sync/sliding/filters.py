@@ -22,7 +22,6 @@ from homeserver.storage.sliding_reads import (
     state_at_of_types,
     stripped_states,
     tags_of,
-    what_rooms_are,
 )
 from homeserver.sync.sliding.request import RoomFilter
 from homeserver.sync.view import View
@@ -40,14 +39,14 @@ class Facts:
         self._rooms = rooms
         self._direct: frozenset[str] | None = None
         self._tags: dict[int, frozenset[str]] | None = None
-        self._kinds: dict[int, tuple[str | None, bool]] | None = None
+        self._outside: dict[int, tuple[str | None, bool]] | None = None
 
     async def filter(self, filter: RoomFilter) -> Sequence[ListedRoom]:
         """Those of the rooms that the filter lets through, in order."""
-        conditions = [condition async for condition in self._conditions(filter)]
-        if not conditions:
-            return self._rooms
-        return [room for room in self._rooms if all(condition(room) for condition in conditions)]
+        rooms = self._rooms
+        async for condition in self._conditions(filter):
+            rooms = [room for room in rooms if condition(room)]
+        return rooms
 
     async def _conditions(self, filter: RoomFilter) -> AsyncIterator[Condition]:
         if filter.is_invited is not None:
@@ -56,8 +55,8 @@ class Facts:
         if filter.is_dm is not None:
             direct, is_dm = await self._direct_rooms(), filter.is_dm
             yield lambda room: (room.room_id in direct) is is_dm
-        if filter.is_encrypted is not None or filter.room_types is not None or filter.not_room_types:
-            yield _kind_condition(filter, await self._kinds_of_rooms())
+        if filter.looks_at_kinds:
+            yield _kind_condition(filter, await self._kinds_from_outside())
         if filter.tags is not None or filter.not_tags:
             yield _tag_condition(filter, await self._tags_of_rooms())
         if filter.spaces is not None:
@@ -75,12 +74,10 @@ class Facts:
             self._tags = {room_nid: _tags(content) for room_nid, content in found.items()}
         return self._tags
 
-    async def _kinds_of_rooms(self) -> dict[int, tuple[str | None, bool]]:
-        if self._kinds is None:
-            joined = [room.room_nid for room in self._rooms if room.joined]
-            self._kinds = await what_rooms_are(self._view.conn, joined)
-            self._kinds |= await _kinds_from_outside(self._view, [room for room in self._rooms if not room.joined])
-        return self._kinds
+    async def _kinds_from_outside(self) -> dict[int, tuple[str | None, bool]]:
+        if self._outside is None:
+            self._outside = await _kinds_from_outside(self._view, [room for room in self._rooms if not room.joined])
+        return self._outside
 
     async def _children(self, space_ids: Collection[str]) -> frozenset[str]:
         """The rooms that these spaces, where the user is in them, name as their children."""
@@ -93,9 +90,11 @@ class Facts:
         )
 
 
-def _kind_condition(filter: RoomFilter, kinds: dict[int, tuple[str | None, bool]]) -> Condition:
+def _kind_condition(filter: RoomFilter, outside: dict[int, tuple[str | None, bool]]) -> Condition:
     def passes(room: ListedRoom) -> bool:
-        type, encrypted = kinds.get(room.room_nid, (None, False))
+        type, encrypted = room.room_type, room.encrypted
+        if not room.joined:
+            type, encrypted = outside.get(room.room_nid, (None, False))
         return (
             filter.is_encrypted in (None, encrypted)
             and (filter.room_types is None or type in filter.room_types)

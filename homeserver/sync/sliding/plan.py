@@ -15,7 +15,8 @@ from homeserver.storage.events import ORD_SHIFT
 from homeserver.storage.sliding_reads import ListedRoom, rooms_read_since
 from homeserver.sync.sliding.connections import Told
 from homeserver.sync.sliding.request import RoomConfig
-from homeserver.sync.sliding.room_list import Match
+from homeserver.sync.sliding.required_state import RequiredState
+from homeserver.sync.sliding.room_list import RoomList
 from homeserver.sync.view import View
 
 
@@ -28,7 +29,8 @@ class RoomPlan:
     `own_event_nid` is the user's member event where that came after `until`: all else there is for them to know.
     """
 
-    match: Match
+    room: ListedRoom
+    config: RoomConfig
     told: Told | None
     is_dm: bool
     since: int | None
@@ -39,16 +41,8 @@ class RoomPlan:
     own_event_nid: int | None = None
 
     @property
-    def room(self) -> ListedRoom:
-        return self.match.room
-
-    @property
     def room_nid(self) -> int:
-        return self.match.room.room_nid
-
-    @property
-    def config(self) -> RoomConfig:
-        return self.match.config
+        return self.room.room_nid
 
     @property
     def initial(self) -> bool:
@@ -64,52 +58,52 @@ class RoomPlan:
         return self.until << ORD_SHIFT
 
 
-async def plan_rooms(
-    view: View, matches: Iterable[Match], known: Mapping[int, Told], direct: Collection[str]
-) -> list[RoomPlan]:
+async def plan_rooms(view: View, found: RoomList, known: Mapping[int, Told], direct: Collection[str]) -> list[RoomPlan]:
     """What is to be told. `view.sights` gets the rooms of which the user may not have seen all."""
     plans: list[RoomPlan] = []
-    unread: list[RoomPlan] = []
-    for match in matches:
-        plan = _plan(match, known.get(match.room.room_nid), match.room.room_id in direct, view.until)
-        if _tells_something(plan):
-            plans.append(plan)
-        elif plan.told is not None and plan.told.unread and plan.room.joined:
-            unread.append(plan)
-    plans += await _read_meanwhile(view, unread)
+    unread: dict[int, int] = {}
+    covered: dict[tuple[RequiredState, RequiredState], bool] = {}
+    for room_nid, config in found.wanted.items():
+        room, told = found.rooms[room_nid], known.get(room_nid)
+        is_dm = room.room_id in direct
+        if told is None or told.stripped != room.stripped:
+            plans.append(RoomPlan(room, config, told, is_dm, None, view.until))
+            continue
+        pair = (told.required, config.required)
+        has_state = covered.get(pair)
+        if has_state is None:
+            has_state = covered[pair] = told.required.covers(config.required)
+        if _tells_something(room, config, told, is_dm=is_dm, has_state=has_state):
+            plans.append(_continued(room, config, told, is_dm=is_dm, has_state=has_state, until=view.until))
+        elif told.unread and room.joined:
+            unread[room_nid] = told.sent_pos
+    # Counts may have fallen because the user has read something.
+    for room_nid in await rooms_read_since(view.conn, view.reader.user_nid, unread, view.until):
+        room, told = found.rooms[room_nid], known[room_nid]
+        plan = RoomPlan(room, found.wanted[room_nid], told, told.is_dm, told.sent_pos, view.until, news=False)
+        plans.append(plan)
     view.sights |= await sights(view.conn, view.names, view.reader.user_id, _to_look_at(plans))
     return [plan for plan in plans if _bound(plan, view.sights.get(plan.room_nid), view.until)]
 
 
-def _plan(match: Match, told: Told | None, is_dm: bool, until: int) -> RoomPlan:
-    room = match.room
-    if told is None or told.stripped != room.stripped:
-        return RoomPlan(match, told, is_dm, None, until)
-    plan = RoomPlan(match, told, is_dm, told.sent_pos, until)
+def _tells_something(room: ListedRoom, config: RoomConfig, told: Told, *, is_dm: bool, has_state: bool) -> bool:
+    """Whether there may be more of a room than the client was told."""
+    if room.pos > told.sent_pos or (room.joined and room.active_pos > told.sent_pos):
+        return True
+    return not room.stripped and (not has_state or config.timeline_limit > told.limit or told.is_dm != is_dm)
+
+
+def _continued(
+    room: ListedRoom, config: RoomConfig, told: Told, *, is_dm: bool, has_state: bool, until: int
+) -> RoomPlan:
+    plan = RoomPlan(room, config, told, is_dm, told.sent_pos, until)
     plan.news = room.pos > told.sent_pos or (room.joined and room.active_pos > told.sent_pos)
     if not room.stripped:
-        plan.more_state = not told.required.covers(match.config.required)
+        plan.more_state = not has_state
         # Members are told with the events that need them, so where they become lazy, the events are looked at again.
-        newly_lazy = plan.more_state and match.config.required.lazy and not told.required.lazy
-        plan.more_timeline = match.config.timeline_limit > told.limit or newly_lazy
+        newly_lazy = plan.more_state and config.required.lazy and not told.required.lazy
+        plan.more_timeline = config.timeline_limit > told.limit or newly_lazy
     return plan
-
-
-def _tells_something(plan: RoomPlan) -> bool:
-    return (
-        plan.news
-        or plan.more_timeline
-        or plan.more_state
-        or (plan.told is not None and plan.told.is_dm != plan.is_dm and not plan.room.stripped)
-    )
-
-
-async def _read_meanwhile(view: View, plans: Collection[RoomPlan]) -> list[RoomPlan]:
-    """Those of the rooms whose counts fell because the user has read something."""
-    read = await rooms_read_since(
-        view.conn, view.reader.user_nid, [(plan.room_nid, plan.since or 0) for plan in plans], view.until
-    )
-    return [plan for plan in plans if plan.room_nid in read]
 
 
 def _to_look_at(plans: Iterable[RoomPlan]) -> list[int]:

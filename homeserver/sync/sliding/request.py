@@ -35,6 +35,11 @@ class RoomFilter:
     tags: frozenset[str] | None = None
     not_tags: frozenset[str] = frozenset()
 
+    @property
+    def looks_at_kinds(self) -> bool:
+        """Whether it asks what rooms are: of which type, and encrypted or not."""
+        return self.is_encrypted is not None or self.room_types is not None or bool(self.not_room_types)
+
 
 @dataclass(frozen=True, slots=True)
 class ListConfig:

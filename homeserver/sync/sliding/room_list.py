@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from homeserver.protocol.canonical_json import decode_json
 from homeserver.protocol.invite_permissions import ACCOUNT_DATA_TYPES, InviteDecision, decide_invite
@@ -17,102 +17,84 @@ from homeserver.sync.view import View
 
 
 @dataclass(slots=True)
-class Match:
-    """A room that the request asks for: what of it, and which lists it is in."""
-
-    room: ListedRoom
-    config: RoomConfig
-    lists: list[str] = field(default_factory=list)
-    subscribed: bool = False
-
-
-@dataclass(slots=True)
 class RoomList:
-    """What the rules of a request find: room_nid -> match, and how many rooms each list has in all.
+    """What the rules of a request find.
 
-    `rooms` has every room that the user may be told of.
+    `rooms` has every room that the user may be told of, `joined` those that the user is in. `wanted` says what to tell
+    of the rooms that match: room_nid -> config. `counts` is how many rooms each list has in all, `windows` which are in
+    its window, `subscribed` which were asked for by id.
     """
 
-    rooms: dict[int, ListedRoom]
-    matches: dict[int, Match]
-    counts: dict[str, int]
+    rooms: dict[int, ListedRoom] = field(default_factory=dict)
+    joined: set[int] = field(default_factory=set)
+    wanted: dict[int, RoomConfig] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    windows: dict[str, set[int]] = field(default_factory=dict)
+    subscribed: set[int] = field(default_factory=set)
 
-    @property
-    def joined(self) -> set[int]:
-        return {room_nid for room_nid, room in self.rooms.items() if room.joined}
+    def lists_with(self, room_nid: int) -> list[str]:
+        """The lists in whose window the room is."""
+        return [name for name, room_nids in self.windows.items() if room_nid in room_nids]
 
 
 async def find_rooms(view: View, request: SlidingRequest, told: Mapping[int, Told]) -> RoomList:
     """The rooms that the request asks for, as of `view.until`."""
     if not (request.lists or request.subscriptions or told):
-        return RoomList({}, {}, {})
-    rooms = await _rooms_at(view, told, request.subscriptions)
-    found = RoomList({room.room_nid: room for room in rooms}, {}, {})
+        return RoomList()
+    with_kinds = any(config.filter.looks_at_kinds for config in request.lists.values())
+    rooms = await _rooms_at(view, told, request.subscriptions, with_kinds=with_kinds)
+    found = RoomList({room.room_nid: room for room in rooms}, {room.room_nid for room in rooms if room.joined})
+    unions: dict[tuple[RoomConfig, RoomConfig], RoomConfig] = {}
     # Of rooms that the user has left, lists have those that the client knows, to say so, and those that the user was
     # put out of, who may not know it.
-    ordered = sorted(
-        (
-            room
-            for room in rooms
-            if room.joined
-            or room.membership in ("invite", "knock")
-            or room.room_nid in told
-            or (room.joined_before and room.put_out)
-        ),
-        key=lambda room: (-room.activity, room.room_nid),
-    )
-    unions: dict[tuple[RoomConfig, RoomConfig], RoomConfig] = {}
-    facts = Facts(view, ordered)
+    facts = Facts(view, [room for room in rooms if room.listed])
     for name, config in request.lists.items():
         listed = await facts.filter(config.filter)
         found.counts[name] = len(listed)
-        for room in _windows(listed, config):
-            match = _add(found, room, config.config, unions)
-            match.lists.append(name)
-    by_id = {room.room_id: room for room in rooms}
-    for room_id, subscription in request.subscriptions.items():
-        if room_id in by_id:
-            _add(found, by_id[room_id], subscription, unions).subscribed = True
+        found.windows[name] = set(_window(listed, config))
+        _want(found, found.windows[name], config.config, unions)
+    if request.subscriptions:
+        by_id = {room.room_id: room.room_nid for room in rooms}
+        for room_id, subscription in request.subscriptions.items():
+            if room_id in by_id:
+                found.subscribed.add(by_id[room_id])
+                _want(found, [by_id[room_id]], subscription, unions)
     return found
 
 
-def _windows(rooms: Sequence[ListedRoom], config: ListConfig) -> Collection[ListedRoom]:
-    if config.ranges is None:
-        return rooms
-    if len(config.ranges) == 1:
-        first, last = config.ranges[0]
-        return rooms[first : last + 1]
-    return {room.room_nid: room for first, last in config.ranges for room in rooms[first : last + 1]}.values()
+def _window(rooms: Sequence[ListedRoom], config: ListConfig) -> Iterator[int]:
+    ranges = ((0, len(rooms)),) if config.ranges is None else config.ranges
+    return (room.room_nid for first, last in ranges for room in rooms[first : last + 1])
 
 
-def _add(
+def _want(
     found: RoomList,
-    room: ListedRoom,
+    room_nids: Collection[int],
     config: RoomConfig,
     unions: dict[tuple[RoomConfig, RoomConfig], RoomConfig],
-) -> Match:
-    match = found.matches.get(room.room_nid)
-    if match is None:
-        match = found.matches[room.room_nid] = Match(room, config)
-    elif match.config != config:
-        pair = (match.config, config)
-        union = unions.get(pair)
-        if union is None:
-            union = unions[pair] = match.config.union(config)
-        match.config = union
-    return match
+) -> None:
+    wanted = found.wanted
+    for room_nid in wanted.keys() & room_nids:
+        pair = (wanted[room_nid], config)
+        if pair not in unions:
+            unions[pair] = pair[0].union(config)
+        wanted[room_nid] = unions[pair]
+    found.wanted = dict.fromkeys(room_nids, config) | wanted
 
 
-async def _rooms_at(view: View, told: Collection[int], room_ids: Collection[str]) -> list[ListedRoom]:
-    rows = await rooms_of_user(view.conn, view.reader.user_nid, told, room_ids)
+async def _rooms_at(
+    view: View, told: Collection[int], room_ids: Collection[str], *, with_kinds: bool
+) -> list[ListedRoom]:
+    """The rooms in their order, the most recently active first."""
+    rows = await rooms_of_user(view.conn, view.reader.user_nid, told, room_ids, with_kinds=with_kinds)
     later = [row.room_nid for row in rows if row.pos > view.until]
     if later:
         # What these rows say is from after this reading; what it was until then stands in the rooms' state.
         seen = await sights(view.conn, view.names, view.reader.user_id, later)
         rows = [row for row in rows if row.pos <= view.until] + [
-            replace(
-                row,
+            row._replace(
                 membership=span.value,
+                joined=span.value == "join",
                 event_nid=span.event_nid,
                 pos=span.from_pos,
                 joined_before=seen[row.room_nid].last_join(view.until) is not None,
@@ -122,6 +104,7 @@ async def _rooms_at(view: View, told: Collection[int], room_ids: Collection[str]
             for span in seen[row.room_nid].membership
             if span.from_pos <= view.until < span.to_pos
         ]
+        rows.sort(key=lambda row: (-row.activity, row.room_nid))
     return await _without_unwanted(view, rows)
 
 

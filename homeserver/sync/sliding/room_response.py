@@ -16,6 +16,7 @@ from homeserver.sync.client_events import Shape, state_events, timeline_events
 from homeserver.sync.notification_counts import unread_counts
 from homeserver.sync.sliding.connections import Told
 from homeserver.sync.sliding.plan import RoomPlan
+from homeserver.sync.sliding.room_list import RoomList
 from homeserver.sync.sliding.room_state import RoomState, RoomStates, room_states
 from homeserver.sync.sliding.room_timeline import RoomTimeline, room_timelines
 from homeserver.sync.stripped_rooms import stripped_rooms
@@ -50,19 +51,22 @@ class _Parts:
     own_events: Mapping[int, StoredEvent] = field(default_factory=dict)
 
 
-async def tell_rooms(view: View, plans: Collection[RoomPlan], previous_pos: int | None) -> dict[int, ToldRoom]:
-    """room_nid -> room, of those of the plans of which there is anything to tell.
+async def tell_rooms(
+    view: View, found: RoomList, plans: Collection[RoomPlan], previous_pos: int | None
+) -> dict[int, ToldRoom]:
+    """room_nid -> room, for every plan; without anything in it, if there is nothing to tell.
 
     :param previous_pos: what came after it counts as live; None: nothing does
     """
     full = [plan for plan in plans if not plan.room.stripped]
     parts = await _read(view, full)
-    found = await _stripped(view, [plan for plan in plans if plan.room.stripped])
+    rooms = await _stripped(view, [plan for plan in plans if plan.room.stripped])
     for plan in full:
-        room = _full(view, plan, parts, previous_pos)
-        if room is not None:
-            found[plan.room_nid] = room
-    return found
+        rooms[plan.room_nid] = _full(view, plan, parts, previous_pos)
+    for room_nid, room in rooms.items():
+        if room.json and (lists := found.lists_with(room_nid)):
+            room.json["lists"] = lists
+    return rooms
 
 
 async def _read(view: View, plans: Collection[RoomPlan]) -> _Parts:
@@ -204,13 +208,10 @@ def _state_json(plan: RoomPlan, state: RoomState, parts: _Parts) -> JsonObject:
 
 def _common_json(plan: RoomPlan) -> JsonObject:
     room = plan.room
-    json: JsonObject = {
+    return {
         "membership": room.membership,
         "bump_stamp": (room.bump_pos if room.joined else 0) or room.pos,
     }
-    if plan.match.lists:
-        json["lists"] = plan.match.lists
-    return json
 
 
 def _told(view: View, plan: RoomPlan, timeline: RoomTimeline, state: RoomState, parts: _Parts) -> Told:

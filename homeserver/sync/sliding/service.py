@@ -102,9 +102,9 @@ async def _read(sources: Sources, request: SlidingRequest, base: Position | None
         known = base.rooms if base is not None else {}
         found = await find_rooms(view, request, known)
         view.joined = found.joined
-        direct = await direct_rooms(view) if found.matches else frozenset()
-        plans = await plan_rooms(view, found.matches.values(), known, direct)
-        rooms = await tell_rooms(view, plans, base.pos if base is not None else None)
+        direct = await direct_rooms(view) if found.wanted else frozenset()
+        plans = await plan_rooms(view, found, known, direct)
+        rooms = await tell_rooms(view, found, plans, base.pos if base is not None else None)
         changes = {room_nid: room.told for room_nid, room in rooms.items()}
         extensions = await tell_extensions(view, request, base, found, rooms, changes)
     json: JsonObject = {

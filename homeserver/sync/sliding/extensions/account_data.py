@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import cast
 
 from homeserver.protocol.events import JsonObject
+from homeserver.storage.names import Room
 from homeserver.sync import account_data
 from homeserver.sync.sliding.connections import Position
 from homeserver.sync.sliding.extensions.context import Context
@@ -15,7 +17,7 @@ from homeserver.sync.sliding.request import ExtensionConfig
 async def complete(context: Context, config: ExtensionConfig) -> JsonObject | None:
     """All that there is, of the rooms that are covered."""
     covered = context.covered(config)
-    await _open(context, context.known)
+    _open(context)
     data = await account_data.complete(context.view, covered)
     _remember(context, covered, behind=context.known - covered, since=-1)
     return _json(context, data)
@@ -25,9 +27,9 @@ async def incremental(context: Context, config: ExtensionConfig, since: Position
     """What was set since; of rooms that are new to the client, or were not covered lately, all."""
     known = context.known
     covered = context.covered(config)
-    await _open(context, known)
+    _open(context)
     new = {nid for nid, room in context.rooms.items() if room.initial and nid in covered}
-    new |= {nid for nid in covered if (told := context.told(nid)) and told.data_pos is not None}
+    new |= {nid for nid, told in since.rooms.items() if told.data_pos is not None and nid in covered}
     data = await account_data.incremental(context.view, new, since.pos)
     # What is not covered now must be told once it is.
     missed = data.by_room.keys() - covered
@@ -38,8 +40,10 @@ async def incremental(context: Context, config: ExtensionConfig, since: Position
     return _json(context, data)
 
 
-async def _open(context: Context, room_nids: Iterable[int]) -> None:
-    context.view.rooms = await context.view.names.rooms(list(room_nids))
+def _open(context: Context) -> None:
+    """Lets account data of the known rooms through. Nothing but their ids is looked at."""
+    rooms = {nid: context.found.rooms[nid] for nid in context.known}
+    context.view.rooms = cast("Mapping[int, Room]", rooms)
 
 
 def _remember(context: Context, covered: Iterable[int], *, behind: Iterable[int], since: int) -> None:

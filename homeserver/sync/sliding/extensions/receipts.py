@@ -31,7 +31,7 @@ async def incremental(context: Context, config: ExtensionConfig, since: Position
 
 async def _tell(context: Context, config: ExtensionConfig) -> JsonObject | None:
     view = context.view
-    covered = {nid for nid in context.covered(config) if nid in context.found.matches and nid in view.joined}
+    covered = context.covered(config) & context.found.wanted.keys() & view.joined
     anew: dict[int, int] = {}
     since: dict[int, int] = {}
     for nid in covered:
