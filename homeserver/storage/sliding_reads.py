@@ -45,29 +45,41 @@ class ListedRoom(NamedTuple):
         return self.active_pos if self.joined else self.pos
 
 
-async def rooms_of_user(
-    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str], *, with_kinds: bool
-) -> list[ListedRoom]:
-    """The rooms that the user is in, invited to, knocks at or was put out of; of the others that the user was ever
-    concerned with, those among `room_nids` or `room_ids`. Without forgotten ones, the most recently active first.
+async def rooms_of_user(conn: Connection, user_nid: int, *, with_kinds: bool) -> list[ListedRoom]:
+    """The rooms that the user is in, invited to, knocks at or was put out of; without forgotten ones, the most recently
+    active first.
     """
-    kinds = (", s.room_type, s.encryption IS NOT NULL", "LEFT JOIN room_summaries s ON s.room_nid = m.room_nid")
-    columns, join = kinds if with_kinds else ("", "")
+    where = "(m.membership IN ('join', 'invite', 'knock') OR m.joined_before AND m.put_out)"
+    return await _rooms(conn, where, (user_nid,), listed=True, with_kinds=with_kinds)
+
+
+async def other_rooms_of_user(
+    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str], *, listed: bool
+) -> list[ListedRoom]:
+    """Those of these rooms that the user was ever concerned with; without forgotten ones. Of those given by id also
+    without those that a user who was never in them was put out of.
+    """
+    where = "(m.room_nid = ANY($2) OR r.room_id = ANY($3) AND (m.joined_before OR NOT m.put_out))"
+    arguments = (user_nid, list(room_nids), list(room_ids))
+    return await _rooms(conn, where, arguments, listed=listed, with_kinds=False)
+
+
+async def _rooms(
+    conn: Connection, where: str, arguments: Sequence[object], *, listed: bool, with_kinds: bool
+) -> list[ListedRoom]:
+    columns, join = "NULL, false", ""
+    if with_kinds:
+        columns = "s.room_type, s.encryption IS NOT NULL"
+        join = "LEFT JOIN room_summaries s ON s.room_nid = m.room_nid"
     rows = await conn.fetch(
         f"""
         SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.pos, m.joined_before, m.put_out,
-               r.active_pos, r.bump_pos, m.membership = 'join',
-               m.membership IN ('join', 'invite', 'knock') OR m.joined_before AND m.put_out OR m.room_nid = ANY($2)
-               {columns}
+               r.active_pos, r.bump_pos, m.membership = 'join', {"true" if listed else "false"}, {columns}
           FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid {join}
-         WHERE m.user_nid = $1 AND NOT m.forgotten AND (
-               m.membership IN ('join', 'invite', 'knock') OR (m.joined_before AND m.put_out)
-               OR m.room_nid = ANY($2) OR r.room_id = ANY($3) AND (m.joined_before OR NOT m.put_out))
+         WHERE m.user_nid = $1 AND NOT m.forgotten AND {where}
          ORDER BY CASE WHEN m.membership = 'join' THEN r.active_pos ELSE m.pos END DESC, m.room_nid
         """,  # noqa: S608
-        user_nid,
-        list(room_nids),
-        list(room_ids),
+        *arguments,
     )
     return [ListedRoom(*row) for row in rows]
 

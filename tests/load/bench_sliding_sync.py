@@ -2,9 +2,9 @@
 
 `python -m tests.load.bench_sliding_sync` makes a user with 20 rooms and one with 2,000, of ten members and some
 messages each, and has both ask as Element X does at its start: a new connection with the first 20 rooms, their newest
-event, the state that it wants, account data, receipts and typing. It prints (median for the user of 2,000) / (median for the user
-of 20). Besides, for each: what the next response costs after a message in one of the 20 rooms, the window having grown
-over all rooms; shown, but without a bound. Exits with 1 if the first ratio is above its bound.
+event, the state that it wants, account data, receipts and typing. It prints (median for the user of 2,000) / (median
+for the user of 20). Besides, for each: what the next response costs after a message in one of the 20 rooms, the window
+having grown over all rooms; shown, but without a bound. Exits with 1 if the first ratio is above its bound.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from homeserver.protocol.canonical_json import decode_json
 from homeserver.protocol.invite_permissions import ACCOUNT_DATA_TYPES, InviteDecision, decide_invite
 from homeserver.rooms.visibility import sights
 from homeserver.storage.account_data import global_account_data_of
-from homeserver.storage.sliding_reads import ListedRoom, rooms_of_user, senders_of
+from homeserver.storage.sliding_reads import ListedRoom, other_rooms_of_user, rooms_of_user, senders_of
 from homeserver.sync.sliding.connections import Told
 from homeserver.sync.sliding.filters import Facts
 from homeserver.sync.sliding.request import ListConfig, RoomConfig, SlidingRequest
@@ -42,7 +42,7 @@ async def find_rooms(view: View, request: SlidingRequest, told: Mapping[int, Tol
     if not (request.lists or request.subscriptions or told):
         return RoomList()
     with_kinds = any(config.filter.looks_at_kinds for config in request.lists.values())
-    rooms = await _rooms_at(view, told, request.subscriptions, with_kinds=with_kinds)
+    rooms = await _rooms_at(view, told.keys(), request.subscriptions.keys(), with_kinds=with_kinds)
     found = RoomList({room.room_nid: room for room in rooms}, {room.room_nid for room in rooms if room.joined})
     unions: dict[tuple[RoomConfig, RoomConfig], RoomConfig] = {}
     # Of rooms that the user has left, lists have those that the client knows, to say so, and those that the user was
@@ -82,11 +82,15 @@ def _want(
     found.wanted = dict.fromkeys(room_nids, config) | wanted
 
 
-async def _rooms_at(
-    view: View, told: Collection[int], room_ids: Collection[str], *, with_kinds: bool
-) -> list[ListedRoom]:
+async def _rooms_at(view: View, told: Set[int], room_ids: Set[str], *, with_kinds: bool) -> list[ListedRoom]:
     """The rooms in their order, the most recently active first."""
-    rows = await rooms_of_user(view.conn, view.reader.user_nid, told, room_ids, with_kinds=with_kinds)
+    conn, user_nid = view.conn, view.reader.user_nid
+    rows = await rooms_of_user(conn, user_nid, with_kinds=with_kinds)
+    if gone := told - {row.room_nid for row in rows}:
+        rows += await other_rooms_of_user(conn, user_nid, gone, (), listed=True)
+        rows.sort(key=_place)
+    if asked := room_ids - {row.room_id for row in rows}:
+        rows += await other_rooms_of_user(conn, user_nid, (), asked, listed=False)
     later = [row.room_nid for row in rows if row.pos > view.until]
     if later:
         # What these rows say is from after this reading; what it was until then stands in the rooms' state.
@@ -104,8 +108,12 @@ async def _rooms_at(
             for span in seen[row.room_nid].membership
             if span.from_pos <= view.until < span.to_pos
         ]
-        rows.sort(key=lambda row: (-row.activity, row.room_nid))
+        rows.sort(key=_place)
     return await _without_unwanted(view, rows)
+
+
+def _place(room: ListedRoom) -> tuple[int, int]:
+    return -room.activity, room.room_nid
 
 
 async def _without_unwanted(view: View, rooms: list[ListedRoom]) -> list[ListedRoom]:
