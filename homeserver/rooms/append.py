@@ -61,6 +61,7 @@ class RoomAppend:
     stream: Stream
     notifications: Notifications
     positions: list[int]
+    stored_head: tuple[list[int], int, int | None]
     rows: Rows = field(default_factory=Rows)
     shows_other: bool = False  # something that the room shows of itself has changed since the last flush
 
@@ -83,7 +84,7 @@ class RoomAppend:
             head = known.copy()
         else:
             head = RoomHead(room, row.version, row.extremities, row.depth, row.snapshot_nid)
-        return cls(write, head, names, snapshots, write.stream, notifications, row.positions)
+        return cls(write, head, names, snapshots, write.stream, notifications, row.positions, _stored_form(head))
 
     async def append_to_head(self, event: Event, transaction: ClientTransaction | None = None) -> StoredEvent:
         """Appends an event that follows the head: one of our own, made of exactly this head, and already authorized."""
@@ -251,6 +252,8 @@ class RoomAppend:
     async def flush(self) -> None:
         """Writes what has been appended so far. The batch may go on afterwards."""
         conn, head, rows = self.write.conn, self.head, self.rows
+        if rows == Rows() and self.stored_head == _stored_form(head):
+            return  # everything was refused
         self.rows = Rows()
         if rows.events:
             await insert_events(conn, head.room.nid, rows.events)
@@ -273,6 +276,7 @@ class RoomAppend:
         await write_head(
             conn, head.room.nid, head.version, list(head.extremities), head.depth, head.snapshot_nid, activity
         )
+        self.stored_head = _stored_form(head)
 
     async def _redact(self, redaction_nid: int, redaction: Event) -> None:
         """Carries out a redaction, if its target is here and it may.  # spec: rooms/v11#handling-redactions"""
@@ -312,3 +316,8 @@ class RoomAppend:
             if redaction.status is Status.ACCEPTED and await self._may_redact(redaction.event, stored.event):
                 await self._store_redacted(stored, redaction.nid)
                 return
+
+
+def _stored_form(head: RoomHead) -> tuple[list[int], int, int | None]:
+    """What the room's row says of its head, but for the version."""
+    return list(head.extremities), head.depth, head.snapshot_nid

@@ -115,3 +115,13 @@ async def test_what_other_servers_would_refuse_is_refused_here(
         await rooms.timeline.send_event(room, NewEvent("m.room.message", ALICE, content))
     after = await rooms.event(await rooms.message(room, ALICE, "after"))
     assert after.event.prev_events == (before,)
+
+
+async def test_a_refused_send_writes_nothing(rooms: Rooms) -> None:
+    """Where all that was to be sent is refused, the room is as it was."""
+    room = await rooms.create()
+    select = "SELECT head_version, extremities, depth FROM rooms WHERE room_nid = $1"
+    before = await rooms.pool.fetchrow(select, room.nid)
+    with pytest.raises(AuthRuleError):
+        await rooms.message(room, CAROL, "hello")
+    assert await rooms.pool.fetchrow(select, room.nid) == before

@@ -299,7 +299,7 @@ async def test_receipts_over_http(alice: Api, bob: Api) -> None:
     [
         {"since": "x"},
         {"since": "s1"},
-        {"since": "s1_2_3"},
+        {"since": "s1_2_3_4"},
         {"since": "s-1_2"},
         {"timeout": "-1"},
         {"timeout": "x"},
