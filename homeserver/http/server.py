@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -240,6 +241,7 @@ def client_address(raw: web.BaseRequest, trusted_proxies: Collection[IpNetwork])
     return address
 
 
+@lru_cache(maxsize=4096)  # connections are kept, so that a few addresses make nearly all requests
 def _plain_address(text: str) -> str:
     """`text` as an address in its shortest form, IPv4 where it is that in IPv6 clothing; "" if it is none."""
     try:

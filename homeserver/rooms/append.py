@@ -78,7 +78,7 @@ class RoomAppend:
     ) -> RoomAppend:
         """Locks the room and draws `count` positions. `known` is used if it is still the room's head."""
         write.will_draw()
-        row = await lock_room(write.conn, room.nid, count)
+        row = await lock_room(write.conn, room.nid, count, None if known is None else known.version)
         write.has_drawn(row.positions[-1])
         if known is not None and known.version == row.version:
             head = known.copy()

@@ -173,9 +173,9 @@ class Timeline:
             task = asyncio.create_task(self._send_waiting(room))
             self._senders.add(task)
             task.add_done_callback(self._senders.discard)
-        # A client that hangs up does not undo what is already under way.
         try:
-            return await asyncio.shield(waiting.sent)
+            # A client that hangs up cancels this future, but does not undo what is already under way.
+            return await waiting.sent
         except _NeedsPolicyServer:
             assert self._send_signed is not None
             return await self._send_signed(room, new)

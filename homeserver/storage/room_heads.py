@@ -19,11 +19,14 @@ class HeadRow:
     positions: list[int]
 
 
-async def lock_room(conn: Connection, room_nid: int, count: int) -> HeadRow:
-    """Takes the room's lock until the transaction ends, and draws `count` (at least one) positions."""
+async def lock_room(conn: Connection, room_nid: int, count: int, known_version: int | None = None) -> HeadRow:
+    """Takes the room's lock until the transaction ends, and draws `count` (at least one) positions.
+
+    :param known_version: with that version of the head, which the caller knows, `extremities` is left empty
+    """
     row = await conn.fetchrow("SELECT * FROM lock_room($1, $2)", room_nid, max(1, count))
     assert row is not None
-    nids = list(row["extremities"])
+    nids = [] if row["head_version"] == known_version else list(row["extremities"])
     ids = await ids_of(conn, nids) if nids else {}
     return HeadRow(
         version=row["head_version"],

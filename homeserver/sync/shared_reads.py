@@ -33,6 +33,8 @@ class SharedReads:
         :param keys: what a value is, whoever asks; without repetitions
         :param read: reads the values of some of the keys, every one of them
         """
+        if not keys:
+            return {}
         if until > self._until or len(self._found) > _MOST:
             self._until, self._found = until, {}
         if until < self._until:

@@ -72,3 +72,11 @@ async def test_who_waits_for_others_may_go() -> None:
     second.cancel()
     database.answer.set()
     assert await first == {"a": "a1"}
+
+
+async def test_nothing_is_asked_for_nothing() -> None:
+    """Without keys there is no question, at whatever position."""
+    shared, database = SharedReads(), Database()
+    for until in (5, 6, 5):
+        assert await shared.get(until, [], database.read) == {}
+    assert not database.asked
