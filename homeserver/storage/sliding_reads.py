@@ -6,82 +6,116 @@ Every read here is one query for all the rooms that it concerns.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from homeserver.protocol.events import StateKey
 from homeserver.storage.receipts import ReceiptRow
 from homeserver.storage.stream import Connection
 
 
-class ListedRoom(NamedTuple):
-    """How a user stands to a room, and when something last happened there: to everybody's knowledge, and to people's.
-
-    `pos` is where the membership begins, `put_out` whether it ended by somebody else's doing. `joined` says it of the
-    membership. `listed`: lists have it; otherwise it was asked for by its id. `room_type` and `encrypted` are what
-    members may know, and there only if asked for.
-    """
-
+class _Joined(NamedTuple):
     room_nid: int
     room_id: str
-    membership: str
-    event_nid: int
     pos: int
-    joined_before: bool
-    put_out: bool
     active_pos: int
     bump_pos: int
-    joined: bool
+    room_type: str | None
+    encrypted: bool
+
+
+class JoinedRoom(_Joined):
+    """A room that the user is in. `pos` is where the user's membership began to be what it is, `active_pos` where
+    something last happened, `bump_pos` where somebody last did something. `room_type` and `encrypted` are there only if
+    asked for.
+    """
+
+    __slots__ = ()
+    membership: ClassVar[str] = "join"
+    joined: ClassVar[bool] = True
+    listed: ClassVar[bool] = True
+    stripped: ClassVar[bool] = False
+    event_nid: ClassVar[int] = 0
+
+    @property
+    def activity(self) -> int:
+        """Decides the room's place in lists."""
+        return self.active_pos
+
+
+class _Outside(NamedTuple):
+    room_nid: int
+    room_id: str
+    pos: int
+    membership: str
+    event_nid: int
+    joined_before: bool
     listed: bool
-    room_type: str | None = None
-    encrypted: bool = False
+
+
+class OutsideRoom(_Outside):
+    """A room that the user is not in, but was, is invited to, or knocks at.
+
+    `event_nid` is the member event and `pos` its position, `joined_before` whether the user ever was in. `listed`:
+    lists have the room; otherwise it was asked for by its id.
+    """
+
+    __slots__ = ()
+    joined: ClassVar[bool] = False
+    active_pos: ClassVar[int] = 0
+    bump_pos: ClassVar[int] = 0
 
     @property
     def stripped(self) -> bool:
         """Whether the user may know no more of the room than one who was never in it."""
-        return not self.joined and (self.membership in ("invite", "knock") or not self.joined_before)
+        return self.membership in ("invite", "knock") or not self.joined_before
 
     @property
     def activity(self) -> int:
-        return self.active_pos if self.joined else self.pos
+        """Decides the room's place in lists."""
+        return self.pos
 
 
-async def rooms_of_user(conn: Connection, user_nid: int, *, with_kinds: bool) -> list[ListedRoom]:
-    """The rooms that the user is in, invited to, knocks at or was put out of; without forgotten ones, the most recently
-    active first.
-    """
-    where = "(m.membership IN ('join', 'invite', 'knock') OR m.joined_before AND m.put_out)"
-    return await _rooms(conn, where, (user_nid,), listed=True, with_kinds=with_kinds)
+ListedRoom: TypeAlias = JoinedRoom | OutsideRoom
 
 
-async def other_rooms_of_user(
-    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str], *, listed: bool
-) -> list[ListedRoom]:
-    """Those of these rooms that the user was ever concerned with; without forgotten ones. Of those given by id also
-    without those that a user who was never in them was put out of.
-    """
-    where = "(m.room_nid = ANY($2) OR r.room_id = ANY($3) AND (m.joined_before OR NOT m.put_out))"
-    arguments = (user_nid, list(room_nids), list(room_ids))
-    return await _rooms(conn, where, arguments, listed=listed, with_kinds=False)
-
-
-async def _rooms(
-    conn: Connection, where: str, arguments: Sequence[object], *, listed: bool, with_kinds: bool
-) -> list[ListedRoom]:
+async def joined_rooms_of_user(conn: Connection, user_nid: int, *, with_kinds: bool) -> list[JoinedRoom]:
+    """The rooms that the user is in, the most recently active first."""
+    # There may be thousands, of most of which nothing is told: so no more of each than it takes to know that.
     columns, join = "NULL, false", ""
     if with_kinds:
         columns = "s.room_type, s.encryption IS NOT NULL"
         join = "LEFT JOIN room_summaries s ON s.room_nid = m.room_nid"
     rows = await conn.fetch(
         f"""
-        SELECT m.room_nid, r.room_id, m.membership, m.event_nid, m.pos, m.joined_before, m.put_out,
-               r.active_pos, r.bump_pos, m.membership = 'join', {"true" if listed else "false"}, {columns}
+        SELECT m.room_nid, r.room_id, m.pos, r.active_pos, r.bump_pos, {columns}
           FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid {join}
-         WHERE m.user_nid = $1 AND NOT m.forgotten AND {where}
-         ORDER BY CASE WHEN m.membership = 'join' THEN r.active_pos ELSE m.pos END DESC, m.room_nid
+         WHERE m.user_nid = $1 AND m.membership = 'join' ORDER BY r.active_pos DESC, m.room_nid
         """,  # noqa: S608
-        *arguments,
+        user_nid,
     )
-    return [ListedRoom(*row) for row in rows]
+    return list(map(JoinedRoom._make, rows))
+
+
+async def other_rooms_of_user(
+    conn: Connection, user_nid: int, room_nids: Collection[int], room_ids: Collection[str]
+) -> list[OutsideRoom]:
+    """The rooms that the user is invited to, knocks at or was put out of; of others that the user was concerned with,
+    those among `room_nids` or `room_ids`. Without forgotten ones.
+    """
+    rows = await conn.fetch(
+        """
+        SELECT m.room_nid, r.room_id, m.pos, m.membership, m.event_nid, m.joined_before,
+               m.membership IN ('invite', 'knock') OR m.joined_before AND m.put_out OR m.room_nid = ANY($2)
+          FROM room_members m JOIN rooms r ON r.room_nid = m.room_nid
+         WHERE m.user_nid = $1 AND m.membership IN ('invite', 'knock', 'leave', 'ban') AND NOT m.forgotten AND (
+               m.membership IN ('invite', 'knock') OR (m.joined_before AND m.put_out)
+               OR m.room_nid = ANY($2) OR r.room_id = ANY($3) AND (m.joined_before OR NOT m.put_out))
+        """,
+        user_nid,
+        list(room_nids),
+        list(room_ids),
+    )
+    return list(map(OutsideRoom._make, rows))
 
 
 class StateEntry(NamedTuple):

@@ -17,7 +17,9 @@ from homeserver.rooms.visibility import sights
 from homeserver.storage.account_data import find_account_data
 from homeserver.storage.events import events_by_nid
 from homeserver.storage.sliding_reads import (
+    JoinedRoom,
     ListedRoom,
+    OutsideRoom,
     state_at_keys,
     state_at_of_types,
     stripped_states,
@@ -76,7 +78,9 @@ class Facts:
 
     async def _kinds_from_outside(self) -> dict[int, tuple[str | None, bool]]:
         if self._outside is None:
-            self._outside = await _kinds_from_outside(self._view, [room for room in self._rooms if not room.joined])
+            self._outside = await _kinds_from_outside(
+                self._view, [room for room in self._rooms if isinstance(room, OutsideRoom)]
+            )
         return self._outside
 
     async def _children(self, space_ids: Collection[str]) -> frozenset[str]:
@@ -92,8 +96,9 @@ class Facts:
 
 def _kind_condition(filter: RoomFilter, outside: dict[int, tuple[str | None, bool]]) -> Condition:
     def passes(room: ListedRoom) -> bool:
-        type, encrypted = room.room_type, room.encrypted
-        if not room.joined:
+        if isinstance(room, JoinedRoom):
+            type, encrypted = room.room_type, room.encrypted
+        else:
             type, encrypted = outside.get(room.room_nid, (None, False))
         return (
             filter.is_encrypted in (None, encrypted)
@@ -129,7 +134,7 @@ def _tags(content: bytes) -> frozenset[str]:
     return frozenset(tags) if isinstance(tags, dict) else frozenset()
 
 
-async def _kinds_from_outside(view: View, rooms: Sequence[ListedRoom]) -> dict[int, tuple[str | None, bool]]:
+async def _kinds_from_outside(view: View, rooms: Sequence[OutsideRoom]) -> dict[int, tuple[str | None, bool]]:
     if not rooms:
         return {}
     said = await stripped_states(view.conn, view.reader.user_nid, [room.room_nid for room in rooms])

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from homeserver.protocol.canonical_json import decode_json
 from homeserver.protocol.invite_permissions import ACCOUNT_DATA_TYPES, InviteDecision, decide_invite
-from homeserver.rooms.visibility import sights
+from homeserver.rooms.visibility import Sight, sights
 from homeserver.storage.account_data import global_account_data_of
-from homeserver.storage.sliding_reads import ListedRoom, other_rooms_of_user, rooms_of_user, senders_of
+from homeserver.storage.sliding_reads import (
+    JoinedRoom,
+    ListedRoom,
+    OutsideRoom,
+    joined_rooms_of_user,
+    other_rooms_of_user,
+    senders_of,
+)
 from homeserver.sync.sliding.connections import Told
 from homeserver.sync.sliding.filters import Facts
 from homeserver.sync.sliding.request import ListConfig, RoomConfig, SlidingRequest
@@ -85,38 +93,42 @@ def _want(
 async def _rooms_at(view: View, told: Set[int], room_ids: Set[str], *, with_kinds: bool) -> list[ListedRoom]:
     """The rooms in their order, the most recently active first."""
     conn, user_nid = view.conn, view.reader.user_nid
-    rows = await rooms_of_user(conn, user_nid, with_kinds=with_kinds)
-    if gone := told - {row.room_nid for row in rows}:
-        rows += await other_rooms_of_user(conn, user_nid, gone, (), listed=True)
-        rows.sort(key=_place)
-    if asked := room_ids - {row.room_id for row in rows}:
-        rows += await other_rooms_of_user(conn, user_nid, (), asked, listed=False)
-    later = [row.room_nid for row in rows if row.pos > view.until]
+    inside = await joined_rooms_of_user(conn, user_nid, with_kinds=with_kinds)
+    joined = {room.room_nid for room in inside}
+    asked = room_ids - {room.room_id for room in inside} if room_ids else room_ids
+    outside = await other_rooms_of_user(conn, user_nid, told - joined, asked)
+    rooms: list[ListedRoom] = [*inside]
+    for room in await _without_unwanted(view, outside):
+        if room.room_nid not in joined:  # one may have been left between the queries
+            insort(rooms, room, key=_place)
+    later = [room.room_nid for room in rooms if room.pos > view.until]
     if later:
-        # What these rows say is from after this reading; what it was until then stands in the rooms' state.
+        # What these say is from after this reading; what it was until then stands in the rooms' state.
         seen = await sights(view.conn, view.names, view.reader.user_id, later)
-        rows = [row for row in rows if row.pos <= view.until] + [
-            row._replace(
-                membership=span.value,
-                joined=span.value == "join",
-                event_nid=span.event_nid,
-                pos=span.from_pos,
-                joined_before=seen[row.room_nid].last_join(view.until) is not None,
-            )
-            for row in rows
-            if row.pos > view.until
-            for span in seen[row.room_nid].membership
-            if span.from_pos <= view.until < span.to_pos
-        ]
-        rows.sort(key=_place)
-    return await _without_unwanted(view, rows)
+        earlier = [_as_it_was(room, seen[room.room_nid], view.until) for room in rooms if room.room_nid in seen]
+        rooms = [room for room in rooms if room.room_nid not in seen] + [room for room in earlier if room is not None]
+        rooms.sort(key=_place)
+    return rooms
+
+
+def _as_it_was(room: ListedRoom, sight: Sight, until: int) -> ListedRoom | None:
+    """How the user stood to the room at that position."""
+    span = next((span for span in sight.membership if span.from_pos <= until < span.to_pos), None)
+    if span is None:
+        return None
+    if span.value == "join":
+        return JoinedRoom(room.room_nid, room.room_id, span.from_pos, room.active_pos, room.bump_pos, None, False)
+    before = sight.last_join(until) is not None
+    return OutsideRoom(
+        room.room_nid, room.room_id, span.from_pos, span.value, span.event_nid, before, listed=room.listed
+    )
 
 
 def _place(room: ListedRoom) -> tuple[int, int]:
     return -room.activity, room.room_nid
 
 
-async def _without_unwanted(view: View, rooms: list[ListedRoom]) -> list[ListedRoom]:
+async def _without_unwanted(view: View, rooms: list[OutsideRoom]) -> list[OutsideRoom]:
     """Without invitations by those whom the user ignores or whose invitations they don't want.
 
     # spec: client-server-api/#ignoring-users  client-server-api/#invite-permission
