@@ -34,7 +34,11 @@ _MOST_LISTS = 100
 _MOST_SUBSCRIPTIONS = 100
 _MOST_RANGES = 20
 _MOST_IN_FILTER = 500
-_MOST_PATTERNS = 500
+_MOST_PATTERNS = 500  # of one list or subscription
+_MOST_EXCLUDED = 50  # of those
+# Of all lists and subscriptions together: patterns, those that don't name a key whole, and those that every piece of
+# state has to be held against.
+_MOST_TOGETHER = (2_000, 200, 50)
 _LONGEST_TIMELINE = 100  # events; who asks for more gets that many
 
 # spec: appendices/#opaque-identifiers
@@ -68,7 +72,7 @@ def parse_sliding_request(
         if _OPAQUE.fullmatch(name) is None:
             raise InvalidParam("lists: a list's key must be an opaque identifier")
     subscriptions = _objects(body, "room_subscriptions", _MOST_SUBSCRIPTIONS)
-    return SlidingRequest(
+    request = SlidingRequest(
         reader=reader,
         conn_id=string(body, "conn_id", max_length=255) or "",
         pos=pos or None,
@@ -80,6 +84,24 @@ def parse_sliding_request(
         },
         extensions=_parse_extensions(body),
     )
+    _check_together(request)
+    return request
+
+
+def _check_together(request: SlidingRequest) -> None:
+    configs = [*(each.config for each in request.lists.values()), *request.subscriptions.values()]
+    distinct = {config.required for config in configs}
+    for most, count in zip(
+        _MOST_TOGETHER,
+        (
+            sum(len(required.patterns) for required in distinct),
+            sum(len(required.broad) for required in distinct),
+            sum(len(required.others) for required in distinct),
+        ),
+        strict=True,
+    ):
+        if count > most:
+            raise InvalidParam(f"required_state is too long: {count} items of a kind of which there may be {most}")
 
 
 def _objects(body: JsonObject, key: str, most: int) -> dict[str, JsonObject]:
@@ -130,8 +152,8 @@ def _parse_pairs(pairs: list[Any], user_id: str) -> RequiredState:
 
 def _parse_request(request: JsonObject) -> RequiredState:
     include, exclude = (
-        {_parse_element(element) for element in array_of_objects(request, name, max_items=_MOST_PATTERNS)}
-        for name in ("include", "exclude")
+        {_parse_element(element) for element in array_of_objects(request, name, max_items=most)}
+        for name, most in (("include", _MOST_PATTERNS), ("exclude", _MOST_EXCLUDED))
     )
     return required_state(include, exclude, lazy=boolean(request, "lazy_members", default=False))
 

@@ -179,6 +179,17 @@ _BAD: list[tuple[Json, str]] = [
     ({"lists": {"a": {**_LIST, "filters": {"room_types": [1]}}}}, "M_BAD_JSON"),
     ({"lists": {"a": {**_LIST, "filters": {"tags": [None]}}}}, "M_BAD_JSON"),
     ({"lists": {"a": {**_LIST, "filters": {"spaces": ["\0"]}}}}, "M_INVALID_PARAM"),
+    ({"lists": {"a": {**_LIST, "required_state": [["a", str(number)] for number in range(501)]}}}, "M_INVALID_PARAM"),
+    ({"lists": {"a": {**_LIST, "required_state": [[str(number), "*"] for number in range(201)]}}}, "M_INVALID_PARAM"),
+    ({"lists": {"a": {**_LIST, "required_state": [["*", str(number)] for number in range(51)]}}}, "M_INVALID_PARAM"),
+    (
+        {
+            "lists": {
+                name: {**_LIST, "required_state": [[name, str(number)] for number in range(401)]} for name in "abcde"
+            }
+        },
+        "M_INVALID_PARAM",
+    ),
     ({"room_subscriptions": {"!a:b": None}}, "M_BAD_JSON"),
     ({"room_subscriptions": {"!\0:b": _LIST}}, "M_INVALID_PARAM"),
     ({"room_subscriptions": {f"!{number}:b": _LIST for number in range(101)}}, "M_INVALID_PARAM"),

@@ -19,6 +19,9 @@ from homeserver.sync.sliding.required_state import RequiredState
 from homeserver.sync.sliding.room_list import RoomList
 from homeserver.sync.view import View
 
+_MOST_EVENTS = 20_000  # that one response is planned to have, however much is asked for
+_MOST_BESIDES = 4  # what a room counts for besides its timeline
+
 
 @dataclass(slots=True)
 class RoomPlan:
@@ -82,8 +85,23 @@ async def plan_rooms(view: View, found: RoomList, known: Mapping[int, Told], dir
         room, told = found.rooms[room_nid], known[room_nid]
         plan = RoomPlan(room, found.wanted[room_nid], told, told.is_dm, told.sent_pos, view.until, news=False)
         plans.append(plan)
+    plans = _not_too_much(plans)
     view.sights |= await sights(view.conn, view.names, view.reader.user_id, _to_look_at(plans))
     return [plan for plan in plans if _bound(plan, view.sights.get(plan.room_nid), view.until)]
+
+
+def _not_too_much(plans: list[RoomPlan]) -> list[RoomPlan]:
+    """As many of the rooms as fit into a response, the most recently active first; the others are for the next."""
+    if sum(plan.config.timeline_limit + _MOST_BESIDES for plan in plans) <= _MOST_EVENTS:
+        return plans
+    fitting: list[RoomPlan] = []
+    room_left = _MOST_EVENTS
+    for plan in sorted(plans, key=lambda plan: -plan.room.activity):
+        room_left -= plan.config.timeline_limit + _MOST_BESIDES
+        if fitting and room_left < 0:
+            break
+        fitting.append(plan)
+    return fitting
 
 
 def _tells_something(room: ListedRoom, config: RoomConfig, told: Told, *, is_dm: bool, has_state: bool) -> bool:

@@ -43,10 +43,10 @@ class RequiredState:
     """What a client wants of a room's state. A value: made once, compared by what it says.
 
     `exact` has the keys that are named whole, `types` those types of which every key is wanted, `others` the patterns
-    that are neither. `lazy`: members too, as the timeline needs them.
+    that are neither. `broad` are all that do not name a key whole. `lazy`: members too, as the timeline needs them.
     """
 
-    __slots__ = ("_hash", "exact", "lazy", "others", "patterns", "types")
+    __slots__ = ("_hash", "broad", "exact", "lazy", "others", "patterns", "types")
 
     def __init__(self, patterns: Iterable[Pattern] = (), *, lazy: bool = False) -> None:
         self.patterns = frozenset(patterns)
@@ -56,6 +56,7 @@ class RequiredState:
         self.exact = frozenset(
             (each.type, each.state_key) for each in plain if each.type is not None and each.state_key is not None
         )
+        self.broad = tuple(each for each in self.patterns if each.type is None or each.state_key is None)
         self.others = tuple(each for each in self.patterns if each.but or each.type is None)
         self._hash = hash((self.patterns, lazy))
 
@@ -84,7 +85,7 @@ class RequiredState:
         return all(self._covers(pattern) for pattern in other.patterns)
 
     def _covers(self, pattern: Pattern) -> bool:
-        return pattern in self.patterns or any(each.covers(pattern) for each in self.patterns)
+        return pattern in self.patterns or any(each.covers(pattern) for each in self.broad)
 
     def union(self, other: RequiredState) -> RequiredState:
         """What matches either."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.sync.sliding.conftest import PhoneOf
 from tests.sync.sliding.phone import everything, listing
 from tests.sync.world import World, bodies, user_id
@@ -63,3 +65,14 @@ async def test_windows_cut_the_list_by_recency(world: World, phone_of: PhoneOf) 
     await world.say(rooms[0], "alice", "now I am")
     third = await phone.sync({"lists": {"top": listing(1, range=[0, 0], ranges=None)}})
     assert third["rooms"].keys() == {rooms[0].room_id}
+
+
+async def test_a_response_has_only_so_much(world: World, phone_of: PhoneOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more rooms than fit, the most recently active come first and the others with the next responses, unasked."""
+    monkeypatch.setattr("homeserver.sync.sliding.plan._MOST_EVENTS", 30)
+    rooms = [await world.create_room("alice") for _ in range(5)]
+    phone = phone_of("alice")
+    told = [set((await phone.sync(everything(10), timeout=20))["rooms"]) for _ in range(3)]
+    ids = [room.room_id for room in reversed(rooms)]
+    assert told == [set(ids[:2]), set(ids[2:4]), set(ids[4:])]
+    assert (await phone.sync(everything(10)))["rooms"] == {}
