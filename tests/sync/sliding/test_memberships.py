@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from homeserver.protocol.canonical_json import encode_json
+from homeserver.storage.members import write_stripped_membership
 from tests.sync.sliding.conftest import PhoneOf
-from tests.sync.sliding.phone import everything, listing
+from tests.sync.sliding.phone import Json, everything, listing
 from tests.sync.world import World, bodies, user_id
 
 ALL = [["*", "*"]]
@@ -211,3 +213,37 @@ async def test_history_that_was_not_visible_stays_so(world: World, phone_of: Pho
     await phone.sync({"lists": {"all": listing(1)}})
     told = (await phone.sync({"lists": {"all": listing(50)}}))["rooms"].get(room.room_id, {})
     assert "secret" not in bodies(told.get("timeline", []))
+
+
+async def test_an_invitation_from_elsewhere_says_what_the_other_server_said(world: World, phone_of: PhoneOf) -> None:
+    """Of a room that this server is not in, its stripped state is all there is: to show, and to filter by."""
+    room = await world.timeline.names.ensure_room("!there:other.example", "11", 1)
+    bob = user_id("bob")
+    said: list[Json] = [
+        {"type": "m.room.create", "state_key": "", "sender": "@x:other.example", "content": {"type": "m.space"}},
+        {"type": "m.room.encryption", "state_key": "", "sender": "@x:other.example", "content": {}},
+        {"type": "m.room.member", "state_key": bob, "sender": "@x:other.example", "content": {"membership": "invite"}},
+    ]
+
+    async def set_membership(membership: str, stripped: list[Json]) -> None:
+        nid = await world.timeline.names.user_nid(bob)
+        async with world.stream.write() as write:
+            pos = await write.next_position()
+            await write_stripped_membership(write.conn, room.nid, nid, membership, 0, pos, encode_json(stripped))
+            write.changed(users=[nid])
+
+    await set_membership("invite", said)
+    phone = phone_of("bob")
+    for filters, count in (
+        ({}, 1),
+        ({"is_encrypted": True, "room_types": ["m.space"]}, 1),
+        ({"is_encrypted": False}, 0),
+        ({"not_room_types": ["m.space"]}, 0),
+    ):
+        response = await phone_of("bob", conn="filters").sync({"lists": {"a": listing(1, filters=filters)}})
+        assert response["lists"]["a"]["count"] == count
+    told = (await phone.sync(everything(10, ALL)))["rooms"][room.room_id]
+    assert told["invite_state"] == said
+    await set_membership("leave", [])
+    told = (await phone.sync(everything(10, ALL)))["rooms"][room.room_id]
+    assert (told["membership"], told["stripped_state"]) == ("leave", [])
