@@ -17,7 +17,7 @@ from typing import TypedDict
 import asyncpg
 
 from homeserver.protocol.auth_rules import auth_event_keys, check_auth
-from homeserver.protocol.errors import BadJson, InvalidEvent, NotFound, TooLarge
+from homeserver.protocol.errors import BadJson, InvalidEvent, MatrixError, NotFound, TooLarge
 from homeserver.protocol.event_builder import build_event, build_template
 from homeserver.protocol.events import MAX_PREV_EVENTS, Event, EventTooLarge, JsonObject, StateKey
 from homeserver.protocol.hashing import encode_base64, reference_hash
@@ -213,9 +213,9 @@ class Timeline:
                         ):
                             raise _NeedsPolicyServer
                         event_id = await self.append_new(append, waiting.new)
-                except (NotFound, asyncpg.PostgresError, OSError):
+                except NotFound:
                     raise
-                except Exception as error:  # refused: the others of the batch are not concerned
+                except (MatrixError, _NeedsPolicyServer) as error:  # refused: the others are not concerned
                     _fail([waiting], error)
                     continue
                 if transaction is not None:
