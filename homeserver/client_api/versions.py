@@ -16,7 +16,6 @@ VERSIONS = [
 UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.e2e_cross_signing": True,  # cross-signing, under the name of its proposal
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync
-    "org.matrix.msc4306": True,  # subscriptions to threads
     "org.matrix.msc3391": True,  # deletion of account data
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4155": True,  # filters of invitations
