@@ -1,0 +1,1 @@
+-- Refresh tokens and OAuth 2.0.

@@ -1,0 +1,1 @@
+-- Registration and limits that survive a restart.

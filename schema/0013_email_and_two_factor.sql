@@ -1,0 +1,1 @@
+-- E-mail, third-party identifiers and second factors.
