@@ -1,1 +1,2 @@
 -- Refresh tokens and OAuth 2.0.
+SELECT;

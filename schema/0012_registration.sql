@@ -1,1 +1,2 @@
 -- Registration and limits that survive a restart.
+SELECT;

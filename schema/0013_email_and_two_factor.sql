@@ -1,1 +1,2 @@
 -- E-mail, third-party identifiers and second factors.
+SELECT;

@@ -1,1 +1,2 @@
 -- What administrators do to accounts.
+SELECT;

@@ -1,1 +1,2 @@
 -- Sign-in pages.
+SELECT;

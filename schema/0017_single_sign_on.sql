@@ -1,1 +1,2 @@
 -- Single sign-on.
+SELECT;
