@@ -7,6 +7,7 @@ it is, field by field, what this server would have made itself.
 
 from __future__ import annotations
 
+from federation.peers import Federation, PeerRequest
 from homeserver.protocol.errors import BadRequest, Forbidden, InvalidEvent, InvalidParam, InvalidSignature
 from homeserver.protocol.events import Event, JsonObject, parse_event
 from homeserver.protocol.hashing import check_content_hash
@@ -14,6 +15,11 @@ from homeserver.protocol.identifiers import domain_of, is_user_id
 from homeserver.protocol.room_versions import RoomVersion
 from homeserver.remote import Remote
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu
+from homeserver.rooms.restricted import authorising_user
+from homeserver.rooms.timeline import NewEvent
+from homeserver.storage.names import Room
+
+AUTHORISED_BY = "join_authorised_via_users_server"
 
 
 def check_user_of(origin: str, user_id: str) -> None:
@@ -51,13 +57,22 @@ def parse_member_event(
     return event
 
 
-def check_own_membership(event: Event) -> None:
-    """Checks that a member event is about whoever sent it.
+def parse_own_membership(request: PeerRequest, room: Room, membership: str) -> Event:
+    """The member event of a request, in which a user of the server that asks says this of themselves.
 
-    :raises InvalidParam: if not
+    :raises InvalidParam: if it is malformed, about somebody else or not what the request was about
     """
+    event = parse_member_event(
+        request.body,
+        room.version,
+        room_id=room.room_id,
+        event_id=request.params["eventId"],
+        membership=membership,
+        origin=request.origin,
+    )
     if event.sender != event.state_key:
         raise InvalidParam("The event is about another user than its sender")
+    return event
 
 
 async def check_signatures(remote: Remote, event: Event) -> CheckedPdu:
@@ -83,3 +98,21 @@ def check_version_known(request_versions: list[str], version: RoomVersion) -> No
             errcode="M_INCOMPATIBLE_ROOM_VERSION",
             room_version=version.identifier,
         )
+
+
+async def template_for(federation: Federation, request: PeerRequest, room: Room, membership: str) -> JsonObject:
+    """What a server is answered whose user wants to say this of themselves: an event for it to sign.
+
+    :raises Forbidden: if it is not that server's user, or the rules refuse the event
+    """
+    user_id, timeline = request.params["userId"], federation.services.timeline
+    check_user_of(request.origin, user_id)
+    content = {"membership": membership}
+    async with federation.services.pool.acquire() as conn:
+        head = await timeline.head(conn, room)
+        if membership == "join":
+            authorised_by = await authorising_user(conn, timeline, head, user_id)
+            if authorised_by is not None:
+                content[AUTHORISED_BY] = authorised_by
+        template = await timeline.template(conn, head, NewEvent("m.room.member", user_id, content, state_key=user_id))
+    return {"room_version": room.version.identifier, "event": template}
