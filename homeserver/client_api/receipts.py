@@ -27,6 +27,7 @@ async def post_receipt(services: Services, request: ApiRequest) -> JsonObject:
         raise InvalidParam(f"receiptType must be {READ}, {READ_PRIVATE} or {FULLY_READ}")
     thread_id = _thread_id(await request.json(allow_empty=True), receipt_type)
     room = await joined_room_of(services, request)
+    services.presence.active(request.requester.user_nid)
     await _set(services, request, room, receipt_type, event_id, thread_id)
     return {}
 
@@ -36,6 +37,7 @@ async def post_read_markers(services: Services, request: ApiRequest) -> JsonObje
     body = await request.json()
     wanted = {kind: string(body, kind) for kind in (FULLY_READ, READ, READ_PRIVATE)}
     room = await joined_room_of(services, request)
+    services.presence.active(request.requester.user_nid)
     for kind, event_id in wanted.items():
         if event_id is not None:
             await _set(services, request, room, kind, event_id, None)

@@ -26,6 +26,7 @@ async def put_typing(services: Services, request: ApiRequest) -> JsonObject:
     typing = boolean(body, "typing", required=True)
     timeout_ms = integer(body, "timeout", minimum=0)
     room = await joined_room_of(services, request)
+    services.presence.active(request.requester.user_nid)
     services.typing.set_local(
         room.nid,
         request.requester.user_id,

@@ -135,11 +135,20 @@ async def test_ignored_and_filtered_users_are_left_out(alice: Api, bob: Api) -> 
     assert (await sync(alice))[0] == {}
 
 
-async def test_sending_counts_as_activity(server: Server, alice: Api, bob: Api) -> None:
-    """A message makes a user who was idle online again."""
+@pytest.mark.parametrize("action", ["send", "type", "receipt", "read_markers"])
+async def test_what_a_user_does_counts_as_activity(alice: Api, bob: Api, action: str) -> None:
+    """A message, typing or a receipt makes a user who was idle online again."""
     room = await together(alice, bob)
+    sent = await alice.put(f"/rooms/{room}/send/m.room.message/1", {"msgtype": "m.text", "body": "x"})
+    event_id = sent.body["event_id"]
     await bob.put(f"/presence/{bob.user_id}/status", {"presence": "unavailable"})
-    await bob.put(f"/rooms/{room}/send/m.room.message/1", {"msgtype": "m.text", "body": "x"})
+    answer = await {
+        "send": lambda: bob.put(f"/rooms/{room}/send/m.room.message/1", {"msgtype": "m.text", "body": "x"}),
+        "type": lambda: bob.put(f"/rooms/{room}/typing/{bob.user_id}", {"typing": True}),
+        "receipt": lambda: bob.post(f"/rooms/{room}/receipt/m.read/{event_id}", {}),
+        "read_markers": lambda: bob.post(f"/rooms/{room}/read_markers", {"m.read": event_id}),
+    }[action]()
+    assert answer.status == 200
     assert (await alice.get(f"/presence/{bob.user_id}/status")).body["presence"] == "online"
 
 
