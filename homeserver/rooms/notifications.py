@@ -20,6 +20,7 @@ import orjson
 
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.identifiers import domain_of, is_event_id
+from homeserver.protocol.invite_permissions import InviteDecision
 from homeserver.protocol.power_levels import PowerLevels
 from homeserver.protocol.push_rule_defaults import EVALUATION_ORDER
 from homeserver.protocol.push_rules import (
@@ -37,6 +38,7 @@ from homeserver.protocol.push_rules import (
     evaluate,
 )
 from homeserver.rooms.head import RoomHead
+from homeserver.rooms.invite_permissions import invite_decision
 from homeserver.storage.events import ORD_SHIFT, NewEventRow, Status, relation_of
 from homeserver.storage.members import MemberRow
 from homeserver.storage.names import BoundedCache, Names, Room
@@ -195,9 +197,9 @@ class Notifications:
             self._compiled.set(digest, compiled)
         return compiled
 
-    def outcome_of_invite(self, push: EventForPush, settings: MemberSettings) -> Actions:
+    async def outcome_of_invite(self, conn: Connection, push: EventForPush, settings: MemberSettings) -> Actions:
         """What an invite does to the user with these settings, whom it is for."""
-        if push.event.sender in ignored_in(settings.ignored):
+        if await invite_decision(conn, push.event.sender, settings.user_id) is not InviteDecision.ALLOW:
             return NOTHING
         rules = self.compile(read_rules(settings.rules), push.event.room_id)
         return evaluate(push, rules, PushUser(settings.user_id))
@@ -228,7 +230,7 @@ class Notifications:
         user_nid: int = await write.conn.fetchval("SELECT user_nid FROM users WHERE user_id = $1", event.state_key)
         [settings] = await settings_of(write.conn, room.nid, [user_nid])
         push = EventForPush(event, member_count=0, power_levels=None)
-        actions = self.outcome_of_invite(push, settings)
+        actions = await self.outcome_of_invite(write.conn, push, settings)
         if actions.notify:
             row = UserRow(
                 user_nid, pos << ORD_SHIFT, event_nid, MAIN, True, actions.highlight, 1, int(actions.highlight), 0
@@ -422,7 +424,7 @@ class _Batch:
             return {}
         target_nid = await self.names.user_nid(target)
         [settings] = await settings_of(self.conn, self.head.room.nid, [target_nid])
-        return {target_nid: self.notifications.outcome_of_invite(push, settings)}
+        return {target_nid: await self.notifications.outcome_of_invite(self.conn, push, settings)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -215,6 +216,30 @@ async def test_an_invite_notifies_whom_it_is_for(notified: Notified) -> None:
     assert await notified.counts(room, "bob") == (0, 0)
     await notified.world.join(room, "carol")
     assert await notified.counts(room, "carol") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("type", "content"),
+    [
+        ("org.matrix.msc4155.invite_permission_config", {"ignored_users": [user_id("alice")]}),
+        ("org.matrix.msc4155.invite_permission_config", {"ignored_servers": ["*"]}),
+        ("m.invite_permission_config", {"default_action": "block"}),
+    ],
+)
+async def test_an_unwanted_invite_does_not_notify(notified: Notified, type: str, content: Any) -> None:
+    """An invite that its receiver's permissions hide does not notify either, from here or from elsewhere."""
+    room = await notified.room_with("alice")
+    await notified.world.set_account_data("carol", type, content)
+    await notified.user_nid("carol")
+    await notified.world.set_membership(room, "carol", "invite", by="alice")
+    there = await notified.timeline.names.ensure_room("!there:elsewhere", "11", 0)
+    member = event_of(
+        "m.room.member", user_id("carol"), {"membership": "invite"}, sender=user_id("alice"), room_id=there.room_id
+    )
+    async with notified.world.stream.write() as write:
+        await notified.timeline.notifications.notify_invited(write, there, member, 1, await write.next_position())
+    assert await notified.rows_of("user_notifications", room) == 0
+    assert await notified.rows_of("user_notifications", there) == 0
 
 
 async def test_an_invite_from_elsewhere_notifies_too(notified: Notified) -> None:

@@ -204,6 +204,20 @@ async def test_ignored_users_are_not_heard(world: World, phone_of: PhoneOf) -> N
     assert response["extensions"]["typing"]["rooms"][room.room_id]["content"]["user_ids"] == []
 
 
+async def test_unwanted_invitations_are_not_told(world: World, phone_of: PhoneOf) -> None:
+    """What the invited user's permissions hide comes neither by a list nor by subscription, until they allow it."""
+    room = await world.create_room("carol", join_rule="invite")
+    subscribed = {"room_subscriptions": {room.room_id: {"timeline_limit": 1, "required_state": ALL}}}
+    type, phone = "org.matrix.msc4155.invite_permission_config", phone_of("alice")
+    await world.set_account_data("alice", type, {"ignored_users": [user_id("carol")]})
+    await phone.sync(everything(10, ALL))
+    await world.set_membership(room, "alice", "invite", by="carol")
+    assert (await phone.sync({**everything(10, ALL), **subscribed}))["rooms"] == {}
+    await world.set_account_data("alice", type, {})
+    told = (await phone.sync({**everything(10, ALL), **subscribed}))["rooms"]
+    assert told[room.room_id]["membership"] == "invite"
+
+
 async def test_history_that_was_not_visible_stays_so(world: World, phone_of: PhoneOf) -> None:
     """A larger timeline_limit does not reach behind the join where history is for members only."""
     room = await world.create_room("alice", visibility="joined")
