@@ -84,3 +84,26 @@ async def test_image_packs_and_recent_emoji_pass_through(alice: Api) -> None:
     room = (await alice.post("/createRoom", {})).body["room_id"]
     await alice.put(f"/rooms/{room}/state/im.ponies.room_emotes/pack", pack)
     assert (await alice.get(f"/rooms/{room}/state/im.ponies.room_emotes/pack")).body == pack
+
+
+async def test_deleting_the_list_of_ignored_users_ends_the_ignoring(alice: Api) -> None:
+    """From then on messages and invitations are told and notify, for those who sync on as for those who begin anew."""
+    bob = await alice.as_token(None).register("bob")
+    room = (await alice.post("/createRoom", {"preset": "public_chat"})).body["room_id"]
+    await bob.post(f"/join/{room}", {})
+    path = f"/user/{alice.user_id}/account_data/m.ignored_user_list"
+    await alice.put(path, {"ignored_users": {bob.user_id: {}}})
+    await bob.put(f"/rooms/{room}/send/m.room.message/1", {"msgtype": "m.text", "body": "unheard"})
+    token = (await alice.get("/sync")).body["next_batch"]
+    assert (await alice.delete(path)).body == {}
+    await bob.put(f"/rooms/{room}/send/m.room.message/2", {"msgtype": "m.text", "body": "heard"})
+    other = (await bob.post("/createRoom", {"invite": [alice.user_id]})).body["room_id"]
+    for since in (f"?since={token}", ""):
+        rooms = (await alice.get("/sync" + since)).body["rooms"]
+        events = rooms["join"][room]["timeline"]["events"]
+        assert events[-1]["content"]["body"] == "heard"
+        assert rooms["join"][room]["unread_notifications"]["notification_count"] == 1
+        assert other in rooms["invite"]
+    sliding = {"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": []}}}
+    told = await alice.post("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", sliding)
+    assert told.body["rooms"].keys() == {room, other}
