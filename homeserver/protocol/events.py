@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from homeserver.protocol.canonical_json import MAX_SAFE_INTEGER, encode_canonical_json
 from homeserver.protocol.canonical_json import JsonObject as JsonObject
@@ -73,8 +73,13 @@ class Event:
         self.content: JsonObject = json["content"]
         self.depth: int = json["depth"]
         self.origin_server_ts: int = json["origin_server_ts"]
-        self.prev_events: tuple[str, ...] = _ids(json["prev_events"])
-        self.auth_events: tuple[str, ...] = _ids(json["auth_events"])
+        if room_version.event_id_format is EventIdFormat.CHOSEN:
+            # Room versions 1 and 2 cite an event as [event_id, {"sha256": hash}], later ones by its id alone.
+            self.prev_events: tuple[str, ...] = tuple(reference[0] for reference in json["prev_events"])
+            self.auth_events: tuple[str, ...] = tuple(reference[0] for reference in json["auth_events"])
+        else:
+            self.prev_events = tuple(json["prev_events"])
+            self.auth_events = tuple(json["auth_events"])
 
     @property
     def key(self) -> StateKey:
@@ -102,11 +107,6 @@ class Event:
 
     def __repr__(self) -> str:
         return f"<Event {self.event_id} {self.type} in {self.room_id}>"
-
-
-def _ids(references: list[Any]) -> tuple[str, ...]:
-    # Room versions 1 and 2 cite an event as [event_id, {"sha256": hash}], later ones by its id alone.
-    return tuple(ref if isinstance(ref, str) else ref[0] for ref in references)
 
 
 def parse_event(json: JsonObject, room_version: RoomVersion) -> Event:

@@ -164,7 +164,7 @@ async def latest_replacements(
     """
     rows = await conn.fetch(
         f"""
-        SELECT DISTINCT ON (l.relates_to) l.relates_to, {COLUMNS}
+        SELECT DISTINCT ON (l.relates_to) {COLUMNS}, l.relates_to
           FROM unnest($1::bigint[]) AS w (event_nid)
           JOIN events p ON p.event_nid = w.event_nid
           JOIN event_relations l ON l.relates_to = p.event_id AND l.rel_type = 'm.replace' AND l.room_nid = p.room_nid

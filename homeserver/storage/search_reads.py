@@ -184,7 +184,7 @@ async def events_around(
     order = "DESC" if backwards else "ASC"
     rows = await conn.fetch(
         f"""
-        SELECT w.event_nid AS around, {COLUMNS}
+        SELECT {COLUMNS}, w.event_nid AS around
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (event_nid, room_nid, low, high)
           CROSS JOIN LATERAL (
             SELECT * FROM events e

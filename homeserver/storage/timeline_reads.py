@@ -184,7 +184,7 @@ async def replaced_state(conn: Connection, events: Collection[StoredEvent]) -> M
         return {}
     rows = await conn.fetch(
         f"""
-        SELECT w.event_nid AS replacing, {COLUMNS}
+        SELECT {COLUMNS}, w.event_nid AS replacing
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (event_nid, room_nid, state_key_nid)
           JOIN room_state now ON now.room_nid = w.room_nid AND now.state_key_nid = w.state_key_nid
            AND now.event_nid = w.event_nid
