@@ -18,10 +18,12 @@ from homeserver.protocol.errors import InvalidParam
 if TYPE_CHECKING:
     from homeserver.http.requests import ApiRequest
     from homeserver.http.responses import Response
+    from homeserver.protocol.errors import MatrixError
     from homeserver.services import Services
 
 JsonObject: TypeAlias = dict[str, Any]
 Handler: TypeAlias = "Callable[[Services, ApiRequest], Awaitable[JsonObject | Response]]"
+ErrorPage: TypeAlias = "Callable[[Services, ApiRequest, MatrixError], Response]"
 
 
 class Auth(Enum):
@@ -41,6 +43,9 @@ class Route:
 
     `limit` names a limit of `config.rate_limits` that applies besides `request`. A `long_poll` is cancelled when its
     client goes away or the server stops, so it must not be in the middle of changing anything while it waits.
+
+    A route with an `error_page` is for people and their browsers: that makes of an error what they see, and scripts of
+    other sites may not read the answer.
     """
 
     method: str
@@ -49,6 +54,7 @@ class Route:
     auth: Auth
     limit: str | None = None
     long_poll: bool = False
+    error_page: ErrorPage | None = None
 
 
 def client_routes(

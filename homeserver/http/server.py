@@ -26,6 +26,7 @@ from homeserver.http.responses import (
     json_response,
     options_response,
 )
+from homeserver.http.restrictions import shadow_answer
 from homeserver.http.routes import Auth, Route, Router
 from homeserver.protocol.errors import MatrixError
 from homeserver.rate_limits import RateLimits, address_key
@@ -93,6 +94,7 @@ class HttpServer:
         request_id = secrets.token_hex(6)
         logs.request_id.set(request_id)
         route: Route | None = None
+        request: ApiRequest | None = None
         try:
             if raw.method == "OPTIONS":
                 # spec: client-server-api/#web-browser-clients
@@ -100,19 +102,21 @@ class HttpServer:
             else:
                 route, params = _find(router, raw)
                 address = client_address(raw, trusted_proxies)
-                response = await self._call(ApiRequest(raw, route, params, self, address, request_id))
+                request = ApiRequest(raw, route, params, self, address, request_id)
+                response = await self._call(request)
         except MatrixError as error:
-            response = error_response(error)
+            response = self._failed(request, error)
         except _DATABASE_GONE as error:
             log.warning("The database did not answer %s %s: %s", raw.method, raw.path, error)
-            response = error_response(
-                MatrixError("The server's database does not answer at the moment; try again", status=503)
+            response = self._failed(
+                request, MatrixError("The server's database does not answer at the moment; try again", status=503)
             )
         except Exception:
             log.exception("Unhandled error at %s %s", raw.method, route.path if route else "an unknown path")
-            response = error_response(MatrixError("Internal error", status=500))
+            response = self._failed(request, MatrixError("Internal error", status=500))
         if not response.prepared:
-            response.headers.update(CORS_HEADERS)
+            if route is None or route.error_page is None:
+                response.headers.update(CORS_HEADERS)
             response.headers["X-Request-Id"] = request_id
             await compress(response, raw.headers.get("Accept-Encoding", ""))
         seconds = time.perf_counter() - started
@@ -121,6 +125,11 @@ class HttpServer:
             metrics.HTTP_SECONDS.labels(route.method, route.path).observe(seconds)
         log.debug("%s %s %d in %.1f ms", raw.method, route.path if route else "", response.status, seconds * 1000)
         return response
+
+    def _failed(self, request: ApiRequest | None, error: MatrixError) -> Response:
+        if request is None or request.route.error_page is None:
+            return error_response(error)
+        return request.route.error_page(self.services, request, error)
 
     async def _call(self, request: ApiRequest) -> Response:
         route = request.route
@@ -133,6 +142,8 @@ class HttpServer:
             self.rate_limits.use("request", key)
             if route.limit is not None:
                 self.rate_limits.use(route.limit, key)
+        if requester is not None and requester.shadow_banned and (answer := await shadow_answer(request)) is not None:
+            return json_response(answer)
         result = await (self._long_poll(request) if route.long_poll else route.handler(self.services, request))
         return json_response(result) if isinstance(result, dict) else result
 
