@@ -145,6 +145,7 @@ class Stream:
 
     def _finish(self, write: Write, *, committed: bool) -> None:
         self.open.discard(write)
+        write.callbacks.clear()  # they know the write: a cycle, which would wait for its collector
         if not committed:
             # If the database crashed, what was drawn in this transaction may be given out again.
             self._spare_nids.clear()
