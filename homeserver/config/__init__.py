@@ -2,6 +2,7 @@
 
     base.py      what every section shares: strictness, secrets from files, paths, address ranges
     sections.py  the sections, one frozen model each; their descriptions are the operator's documentation
+    registration.py  … those of new accounts and passwords
     load.py      file + environment -> Config, or one line that says what is wrong where
     describe.py  the models -> config.yaml.example
 
@@ -12,6 +13,7 @@ the server, so that every layer may read them. `python -m homeserver.config` pri
 from homeserver.config.base import ConfigError
 from homeserver.config.describe import describe
 from homeserver.config.load import load_config
+from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 from homeserver.config.sections import (
     AuthConfig,
     Config,
@@ -22,11 +24,9 @@ from homeserver.config.sections import (
     ListenerConfig,
     LoggingConfig,
     OldSigningKey,
-    PasswordsConfig,
     PresenceConfig,
     RateLimit,
     RateLimitsConfig,
-    RegistrationConfig,
     RoomsConfig,
     TlsConfig,
 )

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, field_validator, model_validator
 
 from homeserver.config.base import AbsolutePath, FromFile, Network, NumericText, Section
+from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 
 # spec: appendices/#server-name
 _SERVER_NAME = re.compile(r"(?:[0-9A-Za-z.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
@@ -75,11 +76,6 @@ def _split_port(name: str) -> tuple[str, str]:
 
 
 ServerName: TypeAlias = Annotated[str, AfterValidator(_server_name)]
-
-
-def _off(value: Any) -> Any:
-    # YAML reads a bare `off` as false.
-    return "off" if value is False else value
 
 
 class TlsConfig(Section):
@@ -205,53 +201,9 @@ class FederationConfig(Section):
         return name not in self.deny_domains and (self.allow_domains is None or name in self.allow_domains)
 
 
-class RegistrationConfig(Section):
-    mode: Annotated[Literal["off", "open", "token"], BeforeValidator(_off)] = Field(
-        "off",
-        description="Who may register an account: off (nobody; `talk-pai user create` makes accounts), token (who has "
-        "one of the tokens) or open (anyone who reaches this server: expect spam).",
-    )
-    tokens: Annotated[tuple[SecretStr, ...], FromFile(lines=True)] = Field(
-        (), description="Registration tokens that are accepted in the mode token. In a file: one a line."
-    )
-    shared_secret: Annotated[SecretStr | None, FromFile()] = Field(
-        None,
-        description="Who knows this secret can register accounts, administrators too, at /_synapse/admin/v1/register, "
-        "whatever the mode. Without it that endpoint is off.",
-    )
-    guests: bool = Field(False, description="Whether guest accounts (without a password, read mostly) can be made.")
-
-    @field_validator("tokens")
-    @classmethod
-    def _check_tokens(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        # spec: client-server-api/#token-authenticated-registration
-        if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,64}", token.get_secret_value()) for token in value):
-            raise ValueError("each must be 1 to 64 of the characters A-Z a-z 0-9 . _ ~ -")
-        return value
-
-    @field_validator("shared_secret")
-    @classmethod
-    def _check_shared_secret(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and len(value.get_secret_value()) < 8:
-            raise ValueError("must be at least 8 characters long")
-        return value
-
-
 class RoomsConfig(Section):
     default_version: Annotated[Literal["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"], NumericText] = (
         Field("12", description="The version of rooms whose creator asks for no other.")
-    )
-
-
-class PasswordsConfig(Section):
-    bcrypt_cost: int = Field(
-        12, ge=4, le=18, description="Work to check a password: each step doubles it. 12 is about 0.2 s of a core."
-    )
-    minimum_length: int = Field(8, ge=1, le=72, description="Fewest characters of a new password.")
-    pepper: Annotated[SecretStr | None, FromFile()] = Field(
-        None,
-        description="Appended to each password before it is hashed. Set it before the first account and never change "
-        "it; needed where accounts come from a Synapse that had one.",
     )
 
 
@@ -280,6 +232,8 @@ class RateLimitsConfig(Section):
     message: Limit = _limit(5, 30, "Events that a user sends.")
     login: Limit = _limit(0.2, 10, "Attempts to log in, from an address and to an account.")
     registration: Limit = _limit(0.1, 5, "Accounts made from an address.")
+    recovery: Limit = _limit(0.01, 5, "E-mails asked for to one address, and from one address, to prove who one is.")
+    code: Limit = _limit(0.05, 5, "Codes (of a second factor, of a device) that a user or an address tries.")
     join: Limit = _limit(1, 20, "Rooms that a user joins or knocks on.")
     remote_join: Limit = _limit(0.2, 10, "Rooms that a user joins over other servers.")
     invite: Limit = _limit(0.5, 20, "Invitations that a user sends.")
