@@ -13,6 +13,9 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
     person = not request.requester.guest
     # spec: client-server-api/#guest-access
     profile_fields = {"enabled": True} if person else {"enabled": True, "allowed": ["displayname"]}
+    # spec: client-server-api/#account-moderation
+    moderation = {"suspend": True, "lock": True}
+    moderates = {"m.account_moderation": moderation, "uk.timedout.msc4323": moderation}
     return {
         "capabilities": {
             "m.change_password": {"enabled": person},
@@ -31,6 +34,7 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
                 "max_delay_ms": services.delayed_events.limits.max_delay_ms,
                 "max_scheduled": services.delayed_events.limits.max_scheduled,
             },
+            **(moderates if request.requester.admin else {}),
         }
     }
 

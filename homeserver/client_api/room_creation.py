@@ -17,6 +17,8 @@ from homeserver.services import Services
 async def post_create_room(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3createroom"""
     wanted = _room_request(services, request.requester.user_id, await request.json())
+    if request.requester.shadow_banned:
+        wanted.invite, wanted.public = [], False
     room = await create_room(services.membership, wanted)
     return {"room_id": room.room_id}
 

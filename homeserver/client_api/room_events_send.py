@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.accounts.moderation import suspended_error
 from homeserver.client_api import delayed_events
 from homeserver.client_api.room_event_requests import check_canonical_alias, event_type, timestamp, transaction_of
 from homeserver.client_api.rooms import room_of, user_id_in
@@ -53,6 +54,8 @@ async def _redact(services: Services, request: ApiRequest, room: Room, redacts: 
     async with services.pool.acquire() as conn:
         target = await event_by_id(conn, redacts, room.nid)
         if target is None or target.event.sender != sender:
+            if request.requester.suspended:
+                raise suspended_error()
             head = await timeline.head(conn, room)
             levels = await head.power_levels(conn, timeline.names) if head.extremities else None
             if levels is None or levels.user(sender) < levels.redact:

@@ -102,7 +102,9 @@ def _extra(body: JsonObject) -> JsonObject:
 
 
 async def _reason(request: ApiRequest) -> JsonObject:
-    return _extra(await request.json(allow_empty=True))
+    extra = _extra(await request.json(allow_empty=True))
+    # Others would read it.
+    return {} if request.requester.shadow_banned else extra
 
 
 ROUTES: list[Route] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.client_api import (
     account,
     account_data,
+    account_moderation,
     admin_register,
     capabilities,
     cross_signing,
@@ -63,6 +64,7 @@ CLIENT_ROUTES: list[Route] = [
     *login.ROUTES,
     *logout.ROUTES,
     *account.ROUTES,
+    *account_moderation.ROUTES,
     *devices.ROUTES,
     *keys.ROUTES,
     *cross_signing.ROUTES,

@@ -27,6 +27,8 @@ async def put_send_to_device(services: Services, request: ApiRequest) -> JsonObj
     txn_id = checked_text("txnId", request.params["txnId"], _MAX_ID)
     messages = json_object(body, "messages", required=True)
     _check_messages(messages)
+    if requester.shadow_banned:
+        messages = {user_id: found for user_id, found in messages.items() if user_id == requester.user_id}
     federation = services.config.federation
     await to_device.send(
         services.stream,

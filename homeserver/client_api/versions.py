@@ -28,6 +28,7 @@ UNSTABLE_FEATURES: dict[str, bool] = {
     "uk.half-shot.msc2666.query_mutual_rooms.stable": True,
     "uk.tcpip.msc4133": True,  # profile fields
     "uk.tcpip.msc4133.stable": True,
+    "uk.timedout.msc4323": True,  # locking and suspending by administrators
 }
 
 

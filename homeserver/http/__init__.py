@@ -4,6 +4,7 @@
     requests.py        ApiRequest: what a handler is given
     bodies.py          JSON bodies and typed access to their keys, which refuses what is not as the specification says
     authentication.py  access token -> Requester, for users, guests and application services
+    restrictions.py    what accounts that are locked, suspended or shadow-banned may not do
     known_tokens.py    tokens that were looked up a moment ago
     responses.py       JSON and error responses, CORS headers, compression
     server.py          one request from beginning to end: route, authenticate, limit, handle, answer, count

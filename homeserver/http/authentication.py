@@ -13,6 +13,7 @@ from homeserver.appservice_registrations import Appservice, Appservices
 from homeserver.http.known_tokens import KnownTokens
 from homeserver.http.requests import ApiRequest, Requester
 from homeserver.http.routes import Auth
+from homeserver.http.restrictions import check_not_locked, check_not_suspended
 from homeserver.protocol.errors import BadRequest, Forbidden, Unauthorized
 from homeserver.storage import access_tokens, accounts, devices
 
@@ -57,6 +58,7 @@ class Authenticator:
         if auth is Auth.ADMIN and not requester.admin:
             raise Forbidden("Only administrators of this server can do this")
         return requester
+        check_not_suspended(request, requester.suspended)
 
     def forget(self, user_nid: int) -> None:
         """Some token or right of that user has changed, so that what is known of them must be read anew."""
@@ -90,6 +92,12 @@ class Authenticator:
             user_nid=row.user_nid,
             device_id=row.device_id,
             admin=row.admin,
+        if row.pending:
+            good = await confirm_tokens(self._pool, row)
+            self.forget(row.user_nid)
+            if not good:
+                raise Unauthorized("The access token is not known")
+        check_not_locked(request, row.locked)
             guest=row.guest,
             appservice_id=row.appservice_id,
             token_hash=token_hash,
@@ -99,6 +107,10 @@ class Authenticator:
         query = request.query
         user_id = query.string("user_id") or appservice.sender
         device_id = query.string("device_id") or query.string("org.matrix.msc3202.device_id")
+            client_id=row.client_id,
+            scope=row.scope,
+            suspended=row.suspended,
+            shadow_banned=row.shadow_banned,
         if not appservice.covers_user(user_id):
             raise Forbidden("The application service may not act as this user")
         async with self._pool.acquire() as conn:
@@ -113,9 +125,12 @@ class Authenticator:
             user_id=user_id,
             user_nid=account.user_nid,
             device_id=device_id,
+            check_not_locked(request, account.locked)
             admin=account.admin,
             guest=False,
             appservice_id=appservice.id,
             token_hash=None,
             rate_limited=appservice.rate_limited,
         )
+            suspended=account.suspended,
+            shadow_banned=account.shadow_banned,

@@ -37,6 +37,10 @@ class Requester:
 
 
 class Query:
+    client_id: str | None = None
+    scope: str | None = None
+    suspended: bool = False
+    shadow_banned: bool = False
     """The query string, with getters that refuse what is not as the specification says. Of a repeated key the last
     value counts; `all` gives every one."""
 

@@ -220,7 +220,7 @@ class DelayedEvents:
     async def _send(self, event: DelayedEvent) -> str:
         async with self._pool.acquire() as conn:
             if await rows.is_owner_gone(conn, event.user_nid):
-                raise Forbidden("The account has been deactivated", errcode="M_USER_DEACTIVATED")
+                raise Forbidden("The account may not send events any more")
         room = (await self._timeline.names.rooms([event.room_nid]))[event.room_nid]
         sender = await self._user_id(event)
         content: JsonObject = decode_json(event.content)

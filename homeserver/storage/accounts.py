@@ -13,7 +13,10 @@ from homeserver.storage.users import ensure_user
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account without its password."""
+    """An account without its password.
+
+    # spec: client-server-api/#account-moderation
+    """
 
     user_nid: int
     user_id: str
@@ -24,10 +27,15 @@ class Account:
     displayname: str | None
     avatar_url: str | None
     created_ts: int
+    locked: bool = False
+    suspended: bool = False
+    shadow_banned: bool = False
+    erased: bool = False
 
 
 _COLUMNS = (
-    "a.user_nid, u.user_id, a.admin, a.guest, a.deactivated, a.appservice_id, a.displayname, a.avatar_url, a.created_ts"
+    "a.user_nid, u.user_id, a.admin, a.guest, a.deactivated, a.appservice_id, a.displayname, a.avatar_url, "
+    "a.created_ts, a.locked, a.suspended, a.shadow_banned, a.erased"
 )
 
 
@@ -126,6 +134,20 @@ async def update_profile_field(conn: Connection, user_nid: int, name: str, value
     assert name in ("displayname", "avatar_url"), name
     done = await conn.fetchval(
         f"UPDATE accounts SET {name} = $2 WHERE user_nid = $1 AND {name} IS DISTINCT FROM $2 RETURNING true",  # noqa: S608
+        user_nid,
+        value,
+    )
+    return bool(done)
+
+
+async def update_restriction(conn: Connection, user_nid: int, name: str, value: bool) -> bool:
+    """Sets `locked`, `suspended` or `shadow_banned`.
+
+    :returns: whether that changes anything
+    """
+    assert name in ("locked", "suspended", "shadow_banned"), name
+    done = await conn.fetchval(
+        f"UPDATE accounts SET {name} = $2 WHERE user_nid = $1 AND {name} <> $2 RETURNING true",  # noqa: S608
         user_nid,
         value,
     )

@@ -196,6 +196,8 @@ async def forget_finalised(conn: Connection, before: int, keep: int) -> None:
 
 
 async def is_owner_gone(conn: Connection, user_nid: int) -> bool:
-    """Whether the account of that user has been deactivated."""
-    gone: bool | None = await conn.fetchval("SELECT deactivated FROM accounts WHERE user_nid = $1", user_nid)
+    """Whether that user may not send any more: deactivated, locked, suspended or shadow-banned."""
+    gone: bool | None = await conn.fetchval(
+        "SELECT deactivated OR locked OR suspended OR shadow_banned FROM accounts WHERE user_nid = $1", user_nid
+    )
     return gone is not False
