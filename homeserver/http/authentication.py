@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from homeserver.appservice_registrations import Appservice, Appservices
 from homeserver.http.known_tokens import KnownTokens
 from homeserver.http.requests import ApiRequest, Requester
-from homeserver.http.routes import Auth
 from homeserver.http.restrictions import check_not_locked, check_not_suspended
+from homeserver.http.routes import Auth
 from homeserver.protocol.errors import BadRequest, Forbidden, Unauthorized
 from homeserver.storage import access_tokens, accounts, devices
 
@@ -57,8 +57,8 @@ class Authenticator:
             raise Forbidden("Guests can't do this", errcode="M_GUEST_ACCESS_FORBIDDEN")
         if auth is Auth.ADMIN and not requester.admin:
             raise Forbidden("Only administrators of this server can do this")
-        return requester
         check_not_suspended(request, requester.suspended)
+        return requester
 
     def forget(self, user_nid: int) -> None:
         """Some token or right of that user has changed, so that what is known of them must be read anew."""
@@ -86,31 +86,24 @@ class Authenticator:
             raise Unauthorized("The access token is not known")
         if row.expires_ts is not None and row.expires_ts <= now_ms:
             raise Unauthorized("The access token has expired", soft_logout=True)
+        check_not_locked(request, row.locked)
         self.activity.seen(row.user_nid, row.device_id, row.last_seen_ts, now_ms, request.client_address)
         return Requester(
             user_id=row.user_id,
             user_nid=row.user_nid,
             device_id=row.device_id,
             admin=row.admin,
-        if row.pending:
-            good = await confirm_tokens(self._pool, row)
-            self.forget(row.user_nid)
-            if not good:
-                raise Unauthorized("The access token is not known")
-        check_not_locked(request, row.locked)
             guest=row.guest,
             appservice_id=row.appservice_id,
             token_hash=token_hash,
+            suspended=row.suspended,
+            shadow_banned=row.shadow_banned,
         )
 
     async def _masqueraded(self, request: ApiRequest, appservice: Appservice) -> Requester:
         query = request.query
         user_id = query.string("user_id") or appservice.sender
         device_id = query.string("device_id") or query.string("org.matrix.msc3202.device_id")
-            client_id=row.client_id,
-            scope=row.scope,
-            suspended=row.suspended,
-            shadow_banned=row.shadow_banned,
         if not appservice.covers_user(user_id):
             raise Forbidden("The application service may not act as this user")
         async with self._pool.acquire() as conn:
@@ -119,18 +112,18 @@ class Authenticator:
                 raise Forbidden("The application service has not registered this user")
             if account.deactivated:
                 raise Forbidden("This user has been deactivated", errcode="M_USER_DEACTIVATED")
+            check_not_locked(request, account.locked)
             if device_id is not None and not await devices.device_exists(conn, account.user_nid, device_id):
                 raise BadRequest("This user has no such device", errcode="M_UNKNOWN_DEVICE")
         return Requester(
             user_id=user_id,
             user_nid=account.user_nid,
             device_id=device_id,
-            check_not_locked(request, account.locked)
             admin=account.admin,
             guest=False,
             appservice_id=appservice.id,
             token_hash=None,
             rate_limited=appservice.rate_limited,
-        )
             suspended=account.suspended,
             shadow_banned=account.shadow_banned,
+        )

@@ -34,13 +34,11 @@ class Requester:
     appservice_id: str | None
     token_hash: bytes | None
     rate_limited: bool = True
+    suspended: bool = False
+    shadow_banned: bool = False
 
 
 class Query:
-    client_id: str | None = None
-    scope: str | None = None
-    suspended: bool = False
-    shadow_banned: bool = False
     """The query string, with getters that refuse what is not as the specification says. Of a repeated key the last
     value counts; `all` gives every one."""
 

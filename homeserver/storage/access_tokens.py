@@ -21,16 +21,12 @@ class TokenOwner:
     guest: bool
     deactivated: bool
     appservice_id: str | None
-
-
-def hash_token(token: str) -> bytes:
-    refresh_hash: bytes | None
-    pending: bool
-    client_id: str | None
-    scope: str | None
     locked: bool = False
     suspended: bool = False
     shadow_banned: bool = False
+
+
+def hash_token(token: str) -> bytes:
     """What of an access token is stored and looked up: SHA-256. Tokens are random, so it needs no salt."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
@@ -38,12 +34,9 @@ def hash_token(token: str) -> bytes:
 async def find_token(conn: Connection, token_hash: bytes) -> TokenOwner | None:
     row = await conn.fetchrow(
         "SELECT t.user_nid, u.user_id, t.device_id, t.expires_ts, d.last_seen_ts, a.admin, a.guest, a.deactivated, "
-        "a.appservice_id, a.locked, a.suspended, a.shadow_banned, "
-        "t.refresh_hash, coalesce(r.pending, false) AS pending, s.client_id, s.scope "
+        "a.appservice_id, a.locked, a.suspended, a.shadow_banned "
         "FROM access_tokens t JOIN devices d USING (user_nid, device_id) "
-        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
-        "LEFT JOIN refresh_tokens r ON r.token_hash = t.refresh_hash "
-        "LEFT JOIN sessions s ON (s.user_nid, s.device_id) = (t.user_nid, t.device_id) WHERE t.token_hash = $1",
+        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) WHERE t.token_hash = $1",
         token_hash,
     )
     return TokenOwner(**row) if row is not None else None
