@@ -10,6 +10,7 @@ import string
 import time
 from dataclasses import dataclass
 
+from homeserver.accounts.moderation import check_may_sign_in
 from homeserver.storage.access_tokens import hash_token, replace_token
 from homeserver.storage.devices import ensure_device
 from homeserver.storage.stream import Connection
@@ -27,7 +28,10 @@ async def open_session(
     """A new access token for a device, which is made if need be. Any token that it had ends. Inside a transaction.
 
     :param display_name: for a device that is made; one that exists keeps its own
+    :raises Unauthorized: M_USER_LOCKED
+    :raises Forbidden: M_USER_DEACTIVATED
     """
+    await check_may_sign_in(conn, user_nid)
     device_id = device_id or _new_device_id()
     access_token = f"tpai_{secrets.token_urlsafe(32)}"
     now_ms = int(time.time() * 1000)
