@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from homeserver.accounts.sessions import confirm_tokens
 from homeserver.appservice_registrations import Appservice, Appservices
 from homeserver.http.known_tokens import KnownTokens
 from homeserver.http.requests import ApiRequest, Requester
@@ -60,6 +61,11 @@ class Authenticator:
         check_not_suspended(request, requester.suspended)
         return requester
 
+    async def is_good(self, token_hash: bytes) -> bool:
+        """Whether that is the hash of a token that somebody may still use."""
+        row = await self._tokens.find(token_hash)
+        return row is not None and not row.deactivated
+
     def forget(self, user_nid: int) -> None:
         """Some token or right of that user has changed, so that what is known of them must be read anew."""
         self._tokens.forget(user_nid)
@@ -86,6 +92,11 @@ class Authenticator:
             raise Unauthorized("The access token is not known")
         if row.expires_ts is not None and row.expires_ts <= now_ms:
             raise Unauthorized("The access token has expired", soft_logout=True)
+        if row.pending:
+            good = await confirm_tokens(self._pool, row)
+            self.forget(row.user_nid)
+            if not good:
+                raise Unauthorized("The access token is not known")
         check_not_locked(request, row.locked)
         self.activity.seen(row.user_nid, row.device_id, row.last_seen_ts, now_ms, request.client_address)
         return Requester(
@@ -96,6 +107,8 @@ class Authenticator:
             guest=row.guest,
             appservice_id=row.appservice_id,
             token_hash=token_hash,
+            client_id=row.client_id,
+            scope=row.scope,
             suspended=row.suspended,
             shadow_banned=row.shadow_banned,
         )

@@ -24,7 +24,10 @@ _BODY_TIMEOUT = 120.0  # seconds until a body must have come
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asks. `token_hash` is that of the access token; an application service that acts as a user has none."""
+    """Who asks. `token_hash` is that of the access token; an application service that acts as a user has none.
+
+    `client_id` and `scope` are those of a session that was made by OAuth 2.0.
+    """
 
     user_id: str
     user_nid: int
@@ -34,6 +37,8 @@ class Requester:
     appservice_id: str | None
     token_hash: bytes | None
     rate_limited: bool = True
+    client_id: str | None = None
+    scope: str | None = None
     suspended: bool = False
     shadow_banned: bool = False
 
@@ -188,7 +193,7 @@ class ApiRequest:
 
     def sessions_changed(self, user_nid: int) -> None:
         """Says that sessions of that user have ended or that their rights have changed. After the commit."""
-        self.http.authenticator.forget(user_nid)
+        self.http.sessions_changed(user_nid)
 
     async def body(self, max_bytes: int | None = None) -> bytes:
         """The body, at most `max_bytes` (without it `config.limits.request_bytes`).

@@ -17,7 +17,7 @@ from aiohttp import web
 from homeserver import logs, metrics
 from homeserver.appservice_registrations import Appservices
 from homeserver.http.authentication import Authenticator
-from homeserver.http.requests import ApiRequest
+from homeserver.http.requests import ApiRequest, Requester
 from homeserver.http.responses import (
     CORS_HEADERS,
     Response,
@@ -28,7 +28,7 @@ from homeserver.http.responses import (
 )
 from homeserver.http.restrictions import shadow_answer
 from homeserver.http.routes import Auth, Route, Router
-from homeserver.protocol.errors import MatrixError
+from homeserver.protocol.errors import MatrixError, Unauthorized
 from homeserver.rate_limits import RateLimits, address_key
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ class HttpServer:
         self.appservices = appservices
         self.max_body = max_body
         self._stopping = False
-        self._long_polls: set[asyncio.Task[Any]] = set()
+        self._long_polls: dict[asyncio.Task[Any], Requester | None] = {}
+        self._logged_out: set[asyncio.Task[Any]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
 
     def listener(self, routes: Iterable[Route], trusted_proxies: Collection[IpNetwork] = ()) -> web.Server:
         """A server for `routes`, to be bound to an address or a socket."""
@@ -82,6 +84,27 @@ class HttpServer:
             # A compressed body could grow without bound, and no client sends one.
             auto_decompress=False,
         )
+
+    def sessions_changed(self, user_nid: int) -> None:
+        """Sessions of that user have ended, or their rights have changed: their long polls end too, if so."""
+        self.authenticator.forget(user_nid)
+        if any(requester is not None and requester.user_nid == user_nid for requester in self._long_polls.values()):
+            check = asyncio.create_task(self._end_long_polls(user_nid))
+            self._checks.add(check)
+            check.add_done_callback(self._checks.discard)
+
+    async def _end_long_polls(self, user_nid: int) -> None:
+        for task, requester in list(self._long_polls.items()):
+            if requester is None or requester.user_nid != user_nid or requester.token_hash is None:
+                continue
+            try:
+                good = await self.authenticator.is_good(requester.token_hash)
+            except _DATABASE_GONE as error:
+                log.warning("Whether a long poll must end can't be found out: %s", error)
+                return
+            if not good and task in self._long_polls:
+                self._logged_out.add(task)
+                task.cancel()
 
     def stop_waiting(self) -> None:
         """Ends all long polls, now and from now on: the server is about to stop."""
@@ -152,18 +175,22 @@ class HttpServer:
         assert task is not None
         if self._stopping:
             raise _stopping()
-        self._long_polls.add(task)
+        self._long_polls[task] = request.optional_requester
         if isinstance(request.raw, _RawRequest):
             request.raw.on_disconnect = task.cancel
         try:
             return await request.route.handler(self.services, request)
         except asyncio.CancelledError:
-            if not self._stopping or request.raw.transport is None:
+            logged_out = task in self._logged_out
+            if request.raw.transport is None or not (logged_out or self._stopping):
                 raise
             task.uncancel()
+            if logged_out:
+                raise Unauthorized("The session has ended") from None
             raise _stopping() from None
         finally:
-            self._long_polls.discard(task)
+            self._long_polls.pop(task, None)
+            self._logged_out.discard(task)
             if isinstance(request.raw, _RawRequest):
                 request.raw.on_disconnect = None
 

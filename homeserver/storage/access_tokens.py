@@ -10,7 +10,10 @@ from homeserver.storage.stream import Connection
 
 @dataclass(frozen=True, slots=True)
 class TokenOwner:
-    """What a token stands for, and of its account and device whatever a request needs at once."""
+    """What a token stands for, and of its account, device and session whatever a request needs at once.
+
+    `pending` says that neither it nor the refresh token that it came with, `refresh_hash`, has been used yet.
+    """
 
     user_nid: int
     user_id: str
@@ -21,6 +24,10 @@ class TokenOwner:
     guest: bool
     deactivated: bool
     appservice_id: str | None
+    refresh_hash: bytes | None
+    pending: bool
+    client_id: str | None
+    scope: str | None
     locked: bool = False
     suspended: bool = False
     shadow_banned: bool = False
@@ -34,25 +41,40 @@ def hash_token(token: str) -> bytes:
 async def find_token(conn: Connection, token_hash: bytes) -> TokenOwner | None:
     row = await conn.fetchrow(
         "SELECT t.user_nid, u.user_id, t.device_id, t.expires_ts, d.last_seen_ts, a.admin, a.guest, a.deactivated, "
-        "a.appservice_id, a.locked, a.suspended, a.shadow_banned "
+        "a.appservice_id, a.locked, a.suspended, a.shadow_banned, "
+        "t.refresh_hash, coalesce(r.pending, false) AS pending, s.client_id, s.scope "
         "FROM access_tokens t JOIN devices d USING (user_nid, device_id) "
-        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) WHERE t.token_hash = $1",
+        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
+        "LEFT JOIN refresh_tokens r ON r.token_hash = t.refresh_hash "
+        "LEFT JOIN sessions s ON (s.user_nid, s.device_id) = (t.user_nid, t.device_id) WHERE t.token_hash = $1",
         token_hash,
     )
     return TokenOwner(**row) if row is not None else None
 
 
-async def replace_token(
-    conn: Connection, user_nid: int, device_id: str, token_hash: bytes, *, now_ms: int, expires_ts: int | None = None
-) -> None:
-    """Gives a device that exists this token, instead of any that it had."""
+async def delete_tokens(conn: Connection, user_nid: int, device_id: str) -> None:
+    """Ends the access tokens of a device. The device stays."""
     await conn.execute("DELETE FROM access_tokens WHERE user_nid = $1 AND device_id = $2", user_nid, device_id)
+
+
+async def insert_token(
+    conn: Connection,
+    user_nid: int,
+    device_id: str,
+    token_hash: bytes,
+    *,
+    now_ms: int,
+    expires_ts: int | None = None,
+    refresh_hash: bytes | None = None,
+) -> None:
+    """Gives a device that exists one more token. It ends with the refresh token `refresh_hash`."""
     await conn.execute(
-        "INSERT INTO access_tokens (token_hash, user_nid, device_id, created_ts, expires_ts) "
-        "VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO access_tokens (token_hash, user_nid, device_id, created_ts, expires_ts, refresh_hash) "
+        "VALUES ($1, $2, $3, $4, $5, $6)",
         token_hash,
         user_nid,
         device_id,
         now_ms,
         expires_ts,
+        refresh_hash,
     )

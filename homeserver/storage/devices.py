@@ -34,6 +34,13 @@ async def ensure_device(
     return bool(made)
 
 
+async def lock_device(conn: Connection, user_nid: int, device_id: str) -> None:
+    """Has whoever else replaces the tokens of that device wait until the transaction ends."""
+    await conn.execute(
+        "SELECT FROM devices WHERE user_nid = $1 AND device_id = $2 FOR NO KEY UPDATE", user_nid, device_id
+    )
+
+
 async def list_devices(conn: Connection, user_nid: int) -> list[Device]:
     rows = await conn.fetch(
         "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_nid = $1 "
