@@ -3,6 +3,7 @@
     base.py      what every section shares: strictness, secrets from files, paths, address ranges
     sections.py  the sections, one frozen model each; their descriptions are the operator's documentation
     registration.py  … those of new accounts and passwords
+    oauth2.py    … those of sessions and of the OAuth 2.0 API
     load.py      file + environment -> Config, or one line that says what is wrong where
     describe.py  the models -> config.yaml.example
 
@@ -13,6 +14,7 @@ the server, so that every layer may read them. `python -m homeserver.config` pri
 from homeserver.config.base import ConfigError
 from homeserver.config.describe import describe
 from homeserver.config.load import load_config
+from homeserver.config.oauth2 import OAuth2ClientConfig, OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 from homeserver.config.sections import (
     AuthConfig,
@@ -41,6 +43,8 @@ __all__ = [
     "LimitsConfig",
     "ListenerConfig",
     "LoggingConfig",
+    "OAuth2ClientConfig",
+    "OAuth2Config",
     "OldSigningKey",
     "PasswordsConfig",
     "PresenceConfig",
@@ -48,6 +52,7 @@ __all__ = [
     "RateLimitsConfig",
     "RegistrationConfig",
     "RoomsConfig",
+    "SessionsConfig",
     "TlsConfig",
     "describe",
     "load_config",

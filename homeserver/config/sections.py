@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, field_validator, model_validator
 
 from homeserver.config.base import AbsolutePath, FromFile, Network, NumericText, Section
+from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 
 # spec: appendices/#server-name
@@ -234,6 +235,9 @@ class RateLimitsConfig(Section):
     registration: Limit = _limit(0.1, 5, "Accounts made from an address.")
     recovery: Limit = _limit(0.01, 5, "E-mails asked for to one address, and from one address, to prove who one is.")
     code: Limit = _limit(0.05, 5, "Codes (of a second factor, of a device) that a user or an address tries.")
+    oauth2: Limit = _limit(1, 30, "Requests for tokens, and about them, from an address.")
+    oauth2_registration: Limit = _limit(0.1, 20, "OAuth 2.0 clients that register themselves from an address.")
+    rendezvous: Limit = _limit(5, 60, "Requests from an address by devices that meet to sign one of them in.")
     join: Limit = _limit(1, 20, "Rooms that a user joins or knocks on.")
     remote_join: Limit = _limit(0.2, 10, "Rooms that a user joins over other servers.")
     invite: Limit = _limit(0.5, 20, "Invitations that a user sends.")
@@ -408,6 +412,8 @@ class Config(Section):
     rooms: RoomsConfig = Field(RoomsConfig(), description="Rooms.")
     passwords: PasswordsConfig = Field(PasswordsConfig(), description="Passwords.")
     auth: AuthConfig = Field(AuthConfig(), description="Access tokens.")
+    sessions: SessionsConfig = Field(SessionsConfig(), description="How long a login lasts.")
+    oauth2: OAuth2Config = Field(OAuth2Config(), description="Signing in by OAuth 2.0.")
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
     user_directory: UserDirectoryConfig = Field(UserDirectoryConfig(), description="Whom people find by name.")
     delayed_events: DelayedEventsConfig = Field(
