@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from homeserver.accounts.moderation import check_may_sign_in
+from homeserver.config import SessionsConfig
 from homeserver.devices.device_lists import mark_changed
 from homeserver.protocol.errors import Unauthorized
 from homeserver.protocol.events import JsonObject
@@ -122,6 +123,35 @@ async def open_session(
         refresh_expires_in_ms=refresh_expires_in_ms,
         make_token=oauth2.make_token if oauth2 is not None else None,
     )
+
+
+async def open_client_session(
+    conn: Connection,
+    config: SessionsConfig,
+    user_nid: int,
+    *,
+    device_id: str | None,
+    display_name: str | None,
+    refreshable: bool,
+) -> Session:
+    """A session of a client that logs in or registers, with the lifetimes of `config`. Inside a transaction.
+
+    # spec: client-server-api/#refreshing-access-tokens
+    """
+    return await open_session(
+        conn,
+        user_nid,
+        device_id=device_id,
+        display_name=display_name,
+        refreshable=refreshable,
+        expires_in_ms=config.access_token_seconds * 1000 if refreshable else None,
+        refresh_expires_in_ms=refresh_lifetime_ms(config),
+    )
+
+
+def refresh_lifetime_ms(config: SessionsConfig) -> int | None:
+    """How long a refresh token is good for, in ms; None: until the session ends."""
+    return config.refresh_token_days * 24 * 3600 * 1000 if config.refresh_token_days is not None else None
 
 
 async def refresh_session(

@@ -28,7 +28,7 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": False},
-            "m.get_login_token": {"enabled": False},
+            "m.get_login_token": {"enabled": person and services.config.sessions.login_tokens},
             "m.forget_forced_upon_leave": {"enabled": False},
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": services.delayed_events.limits.max_delay_ms,

@@ -19,3 +19,9 @@ async def ensure_user(conn: Connection, user_id: str) -> int:
         )
     assert nid is not None
     return nid
+
+
+async def find_user_id(conn: Connection, user_nid: int) -> str | None:
+    """The id of the user with that number."""
+    found: str | None = await conn.fetchval("SELECT user_id FROM users WHERE user_nid = $1", user_nid)
+    return found
