@@ -44,6 +44,7 @@ from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
 from homeserver.config import Config, ConfigError, ListenerConfig
 from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
+from homeserver.mail import MailSender
 from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
@@ -194,6 +195,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
         await stack.enter_async_context(_presence(services))
         await stack.enter_async_context(_background(services.delayed_events.run))
+        await stack.enter_async_context(_background(services.mail.run))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
@@ -205,7 +207,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
 async def build_services(config: Config, stream: Stream, changes: Changes, names: Names) -> AsyncIterator[Services]:
     """Every long-lived object that speakers are given."""
     signing_key = load_or_create_signing_key(config.signing_key_file)
-    load_or_create_secrets(config.data_dir)
+    secrets = load_or_create_secrets(config.data_dir)
     timeline = Timeline(
         stream=stream,
         names=names,
@@ -213,7 +215,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         server_name=config.server_name,
         signing_key=signing_key,
     )
-    async with _remote(config, signing_key, stream.pool) as remote:
+    async with _outbound(config) as outbound, _remote(config, signing_key, stream.pool, outbound) as remote:
         receiver = Receiver(timeline, remote)
         membership = Membership(timeline, receiver, RemoteJoins(timeline, receiver))
         typing = TypingUsers(changes)
@@ -222,6 +224,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         yield Services(
             config=config,
             signing_key=signing_key,
+            secrets=secrets,
             pool=stream.pool,
             stream=stream,
             changes=changes,
@@ -236,6 +239,8 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receipts=Receipts(stream, names),
             remote=remote,
             rate_limits=rate_limits,
+            outbound=outbound,
+            mail=_mail_sender(config, stream.pool),
         )
 
 
@@ -254,8 +259,8 @@ async def _presence(services: Services) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _remote(config: Config, signing_key: SigningKey, pool: Pool) -> AsyncIterator[FederationClient]:
-    """Other servers; each request to them is refused if federation is off."""
+async def _outbound(config: Config) -> AsyncIterator[OutboundClient]:
+    """What asks anything outside."""
     settings = config.federation
     try:
         outbound = OutboundClient(
@@ -265,6 +270,25 @@ async def _remote(config: Config, signing_key: SigningKey, pool: Pool) -> AsyncI
         )
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"federation.ca_file: {settings.ca_file} can't be used: {error}") from None
+    try:
+        yield outbound
+    finally:
+        await outbound.close()
+
+
+def _mail_sender(config: Config, pool: Pool) -> MailSender:
+    try:
+        return MailSender(pool, config.email, config.server_name)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"email.ca_file: {config.email.ca_file} can't be used: {error}") from None
+
+
+@asynccontextmanager
+async def _remote(
+    config: Config, signing_key: SigningKey, pool: Pool, outbound: OutboundClient
+) -> AsyncIterator[FederationClient]:
+    """Other servers; each request to them is refused if federation is off."""
+    settings = config.federation
     transport = Transport(
         outbound,
         Discovery(outbound),
@@ -281,10 +305,7 @@ async def _remote(config: Config, signing_key: SigningKey, pool: Pool) -> AsyncI
         store_keys=keys.store,
         trusted_key_servers=settings.trusted_key_servers,
     )
-    try:
-        yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
-    finally:
-        await outbound.close()
+    yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
 
 
 @asynccontextmanager

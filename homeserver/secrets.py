@@ -33,12 +33,13 @@ class Secrets:
     """256 random bits each, as text.
 
     `token` keys what the server signs and later gets back (login and refresh tokens, pagination), `form` keys its own
-    web forms, `media` keys the names of files in the media store.
+    web forms, `media` keys the names of files in the media store, `storage` keys what is encrypted in the database.
     """
 
     token: str = field(default_factory=_fresh)
     form: str = field(default_factory=_fresh)
     media: str = field(default_factory=_fresh)
+    storage: str = field(default_factory=_fresh)
 
 
 def load_or_create_signing_key(path: Path) -> SigningKey:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from homeserver.changes import Changes
     from homeserver.config import Config
+    from homeserver.mail import MailSender
+    from homeserver.outbound import OutboundClient
     from homeserver.protocol.signing import SigningKey
     from homeserver.rate_limits import RateLimits
     from homeserver.remote import Remote
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from homeserver.rooms.space_hierarchy import SpaceHierarchy
     from homeserver.rooms.timeline import Timeline
     from homeserver.rooms.typing_users import TypingUsers
+    from homeserver.secrets import Secrets
     from homeserver.storage.stream import Pool, Stream
 
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 class Services:
     config: Config
     signing_key: SigningKey
+    secrets: Secrets
     pool: Pool
     stream: Stream
     changes: Changes
@@ -44,6 +48,8 @@ class Services:
     receipts: Receipts
     remote: Remote
     rate_limits: RateLimits
+    outbound: OutboundClient
+    mail: MailSender
 
     @property
     def server_name(self) -> str:

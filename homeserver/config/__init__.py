@@ -4,6 +4,7 @@
     sections.py  the sections, one frozen model each; their descriptions are the operator's documentation
     registration.py  … those of new accounts and passwords
     oauth2.py    … those of sessions and of the OAuth 2.0 API
+    email.py     a section or a few in a file of their own
     load.py      file + environment -> Config, or one line that says what is wrong where
     describe.py  the models -> config.yaml.example
 
@@ -13,6 +14,7 @@ the server, so that every layer may read them. `python -m homeserver.config` pri
 
 from homeserver.config.base import ConfigError
 from homeserver.config.describe import describe
+from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.load import load_config
 from homeserver.config.oauth2 import OAuth2ClientConfig, OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
@@ -38,6 +40,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DatabaseConfig",
+    "EmailConfig",
     "EmbeddedConfig",
     "FederationConfig",
     "LimitsConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "OAuth2Config",
     "OldSigningKey",
     "PasswordsConfig",
+    "PhoneConfig",
     "PresenceConfig",
     "RateLimit",
     "RateLimitsConfig",

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr, field_validator, model_validator
 
 from homeserver.config.base import AbsolutePath, FromFile, Network, NumericText, Section
+from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 
@@ -238,6 +239,9 @@ class RateLimitsConfig(Section):
     oauth2: Limit = _limit(1, 30, "Requests for tokens, and about them, from an address.")
     oauth2_registration: Limit = _limit(0.1, 20, "OAuth 2.0 clients that register themselves from an address.")
     rendezvous: Limit = _limit(5, 60, "Requests from an address by devices that meet to sign one of them in.")
+    verification: Limit = _limit(
+        0.01, 5, "Mails and text messages that an address asks for, and that one e-mail address or number is sent."
+    )
     join: Limit = _limit(1, 20, "Rooms that a user joins or knocks on.")
     remote_join: Limit = _limit(0.2, 10, "Rooms that a user joins over other servers.")
     invite: Limit = _limit(0.5, 20, "Invitations that a user sends.")
@@ -412,6 +416,8 @@ class Config(Section):
     rooms: RoomsConfig = Field(RoomsConfig(), description="Rooms.")
     passwords: PasswordsConfig = Field(PasswordsConfig(), description="Passwords.")
     auth: AuthConfig = Field(AuthConfig(), description="Access tokens.")
+    email: EmailConfig = Field(EmailConfig(), description="E-mail that this server sends.")
+    phone: PhoneConfig = Field(PhoneConfig(), description="Text messages that this server sends.")
     sessions: SessionsConfig = Field(SessionsConfig(), description="How long a login lasts.")
     oauth2: OAuth2Config = Field(OAuth2Config(), description="Signing in by OAuth 2.0.")
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
@@ -444,6 +450,13 @@ class Config(Section):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("must be an address such as https://matrix.example.org")
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_links(self) -> Config:
+        # What a request calls this server (its Host header) is for its sender to choose, and must not end up in a mail.
+        if self.email.host is not None and self.public_baseurl is None:
+            raise ValueError("public_baseurl must be set where email.host is: links in mails begin with it")
+        return self
 
     @field_validator("listeners")
     @classmethod

@@ -1,0 +1,222 @@
+"""Sends the mails that are queued.
+
+Each attempt takes a few mails out of the queue for longer than the attempt can last, and sends them over one
+connection. What the SMTP server refuses for good (5xx for the recipient or the content) is dropped; whatever else goes
+wrong, a wrong password included, is tried again, later each time, until the mail has no purpose any more. A process
+that dies between the server's "250" and our note of it sends that mail twice, with the same Message-ID.
+
+No log line has more of an address than its domain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+
+import aiosmtplib
+import asyncpg
+
+from homeserver.config.email import EmailConfig
+from homeserver.mail.message import build_message
+from homeserver.protocol.errors import MatrixError
+from homeserver.storage import outgoing_mail
+from homeserver.storage.outgoing_mail import QueuedMail
+from homeserver.storage.stream import Pool
+
+log = logging.getLogger(__name__)
+
+_BATCH = 5
+_MAIL_SECONDS = 90.0  # for one mail, whatever the SMTP server does
+_LEASE_MS = 10 * 60 * 1000  # more than a batch can take
+_FIRST_RETRY_MS = 30 * 1000
+_LONGEST_RETRY_MS = 3600 * 1000
+_MAX_ATTEMPTS = 12
+_LOOK_EVERY = 3.0  # seconds
+
+_DATABASE_GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
+
+class _Refused(Exception):
+    """The SMTP server will never take this mail. The text names the code of its answer."""
+
+
+class MailSender:
+    """The queue's other end. Without an SMTP server configured it sends nothing, and `check_configured` says so."""
+
+    def __init__(self, pool: Pool, config: EmailConfig, server_name: str) -> None:
+        """:raises OSError: (ssl.SSLError) for a `ca_file` that can't be used"""
+        self._pool = pool
+        self._config = config
+        self._server_name = server_name
+        self._woken = asyncio.Event()
+        self._tls = ssl.create_default_context()
+        if config.ca_file is not None:
+            self._tls.load_verify_locations(config.ca_file)
+
+    @property
+    def configured(self) -> bool:
+        return self._config.host is not None
+
+    def check_configured(self) -> None:
+        """:raises MatrixError: (400 M_THREEPID_MEDIUM_NOT_SUPPORTED) if this server can't send mail"""
+        if not self.configured:
+            raise MatrixError(
+                "This server sends no e-mail: its operator has to set email.host",
+                errcode="M_THREEPID_MEDIUM_NOT_SUPPORTED",
+            )
+
+    def wake(self) -> None:
+        """Says that a mail has been queued and committed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Sends what is due, until cancelled."""
+        if not self.configured:
+            return
+        while True:
+            self._woken.clear()
+            try:
+                while await self.send_due():
+                    _check_cancelled()
+            except _DATABASE_GONE as error:
+                log.warning("The queue of mails could not be read or written: %s", error)
+            _check_cancelled()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._woken.wait()
+
+    async def send_due(self) -> int:
+        """Tries a few of the mails that are due.
+
+        :returns: how many; 0 if there was nothing to do
+        """
+        now_ms = _now_ms()
+        async with self._pool.acquire() as conn:
+            mails = await outgoing_mail.claim_mails(conn, now_ms=now_ms, until_ms=now_ms + _LEASE_MS, limit=_BATCH)
+        alive = []
+        for mail in mails:
+            if mail.expires_ts <= now_ms:
+                await self._drop(mail, "it has expired" if mail.expires_ts else None)
+            else:
+                alive.append(mail)
+        if alive:
+            await self._send_all(alive)
+        return len(mails)
+
+    async def _send_all(self, mails: list[QueuedMail]) -> None:
+        client = self._client()
+        try:
+            for mail in mails:
+                try:
+                    async with asyncio.timeout(_MAIL_SECONDS):
+                        await self._send(client, mail)
+                except _Refused as error:
+                    await self._drop(mail, str(error))
+                except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                    client.close()
+                    await self._postpone(mail, error)
+                except (KeyError, ValueError) as error:
+                    await self._drop(mail, f"it can't be written ({type(error).__name__})")
+                else:
+                    async with self._pool.acquire() as conn:
+                        await outgoing_mail.delete_mail(conn, mail.mail_id)
+        finally:
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                if client.is_connected:
+                    async with asyncio.timeout(5):
+                        await client.quit()
+            client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        config = self._config
+        return aiosmtplib.SMTP(
+            hostname=config.host,
+            port=config.effective_port,
+            timeout=config.timeout_seconds,
+            use_tls=config.security == "tls",
+            start_tls=config.security == "starttls",
+            tls_context=self._tls if config.security != "none" else None,
+            username=config.user,
+            password=config.password.get_secret_value() if config.password is not None else None,
+        )
+
+    async def _send(self, client: aiosmtplib.SMTP, mail: QueuedMail) -> None:
+        assert self._config.from_address is not None, "checked with the configuration"
+        message = build_message(
+            template=mail.template,
+            language=mail.language,
+            values=mail.fields,
+            recipient=mail.recipient,
+            from_address=self._config.from_address,
+            subject_prefix=self._config.subject_prefix,
+            server_name=self._server_name,
+            message_id=f"{mail.created_ts}.{mail.mail_id}.talkpai",
+            created_ts=mail.created_ts,
+        )
+        if not client.is_connected:
+            await client.connect()
+        try:
+            await client.send_message(message)
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            code = max(one.code for one in error.recipients)
+            if 500 <= code < 600:
+                raise _Refused(f"its recipient was refused ({code})") from None
+            raise
+        except aiosmtplib.SMTPDataError as error:
+            if 500 <= error.code < 600:
+                raise _Refused(f"it was refused ({error.code})") from None
+            raise
+
+    async def _postpone(self, mail: QueuedMail, error: Exception) -> None:
+        wait_ms = min(_FIRST_RETRY_MS * 2 ** (mail.attempts - 1), _LONGEST_RETRY_MS)
+        if mail.attempts >= _MAX_ATTEMPTS:
+            await self._drop(mail, f"it was tried {mail.attempts} times")
+            return
+        log.warning(
+            "Mail %d to %s could not be sent and is tried again in %d s: %s",
+            mail.mail_id,
+            _domain(mail),
+            wait_ms // 1000,
+            _reason(error),
+        )
+        async with self._pool.acquire() as conn:
+            await outgoing_mail.postpone_mail(conn, mail.mail_id, _now_ms() + wait_ms)
+
+    async def _drop(self, mail: QueuedMail, why: str | None) -> None:
+        """:param why: to be logged; None for a mail that was never meant to go out"""
+        if why is not None:
+            log.warning("Mail %d to %s is dropped: %s", mail.mail_id, _domain(mail), why)
+        async with self._pool.acquire() as conn:
+            await outgoing_mail.delete_mail(conn, mail.mail_id)
+
+
+def _check_cancelled() -> None:
+    """Ends this task if it was cancelled while the SMTP client waited for an answer that came at that moment.
+
+    `asyncio.wait_for`, which the client uses, loses the cancellation then (Python before 3.12).
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _domain(mail: QueuedMail) -> str:
+    return mail.recipient.rpartition("@")[2]
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the text of the SMTP server's answer, which may repeat the address."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return f"{type(error).__name__} {error.code}"
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return f"the recipient was refused ({max(one.code for one in error.recipients)})"
+    if isinstance(error, aiosmtplib.SMTPConnectError | OSError):
+        return str(error) or type(error).__name__
+    return type(error).__name__
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
