@@ -15,12 +15,12 @@ from typing import TypeGuard
 from federation.peers import Federation
 from federation.server_acls import check_acl
 from homeserver.devices import remote_device_lists, to_device
-from homeserver.devices.device_lists import DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE
 from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_event_id, is_user_id
 from homeserver.rooms.presence import STATES
 from homeserver.rooms.receipts import READ, Receipt
+from homeserver.storage.device_updates import DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE
 from homeserver.storage.members import membership_in
 from homeserver.storage.names import Room
 from homeserver.storage.presence import joined_users

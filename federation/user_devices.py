@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import orjson
 
 from federation.peers import Federation, PeerRequest
-from homeserver.devices.device_lists import DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE
 from homeserver.devices.keys import own_keys
 from homeserver.protocol.errors import InvalidParam, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_user_id
 from homeserver.storage.accounts import find_account
 from homeserver.storage.device_lists import is_own_device, last_stream_id
+from homeserver.storage.device_updates import DEVICE_LIST_UPDATE, SIGNING_KEY_UPDATE
 from homeserver.storage.outgoing_edus import OutgoingEdu
 from homeserver.storage.stream import Connection
 

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from homeserver.devices.keys import claim_own_keys, own_keys, upload_keys
+from homeserver.devices.remote_device_lists import query_keys
 from homeserver.devices.remote_keys import MAX_TIMEOUT, claim_remote_keys, query_remote_keys
 from homeserver.devices.wanted_keys import wanted_devices, wanted_keys
 from homeserver.http import ApiRequest, Auth, client_routes
@@ -52,7 +54,9 @@ async def post_query(services: Services, request: ApiRequest) -> JsonObject:
         added = await visible_signatures(conn, others, viewer) if others else []
     answer["failures"] = {}
     if others:
-        remote = await query_remote_keys(services.remote, others, viewer, added, timeout)
+        remote = await query_remote_keys(
+            partial(query_keys, services.stream, services.remote), others, viewer, added, timeout
+        )
         for section, found in remote.items():
             answer[section].update(found)
     return answer

@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from homeserver.protocol.events import JsonObject
 from homeserver.storage import device_lists
+from homeserver.storage.device_updates import SIGNING_KEY_UPDATE, queue_updates
 from homeserver.storage.outgoing_edus import queue_edu
 from homeserver.storage.presence import rooms_of_users, shared_servers
 from homeserver.storage.stream import Write
-
-DEVICE_LIST_UPDATE = "m.device_list_update"
-SIGNING_KEY_UPDATE = "m.signing_key_update"
-
-_MOST_TOLD = 20  # devices in one change; of more, other servers had better ask for the whole list
 
 
 async def mark_changed(
@@ -36,31 +31,10 @@ async def mark_changed(
         servers = set(await shared_servers(write.conn, user_nid)) - {last.server}
         if device_ids is None:
             device_ids, signing_keys = await device_lists.own_device_ids(write.conn, user_nid), True
-        stream_id = await _tell_devices(write, servers, user_id, sorted(device_ids), last.stream_id)
+        stream_id = await queue_updates(write, servers, user_id, device_ids, last.stream_id)
         if signing_keys and servers:
             await queue_edu(write.conn, servers, await write.next_position(), SIGNING_KEY_UPDATE, {"user_id": user_id})
     else:
         stream_id = None
     await device_lists.note_change(write.conn, user_nid, await write.next_position(), stream_id)
     write.changed(rooms=await rooms_of_users(write.conn, [user_nid]), users=[user_nid])
-
-
-async def _tell_devices(
-    write: Write, servers: Collection[str], user_id: str, device_ids: list[str], last: int | None
-) -> int | None:
-    """Queues an update for each device; the id of the last one."""
-    if len(device_ids) > _MOST_TOLD:
-        # One update whose predecessor nobody has had: whoever gets it asks for everything.
-        last, device_ids = await write.next_position(), device_ids[:1]
-    for device_id in device_ids:
-        stream_id = await write.next_position()
-        content: JsonObject = {
-            "user_id": user_id,
-            "device_id": device_id,
-            "stream_id": stream_id,
-            "prev_id": [] if last is None else [last],
-        }
-        if servers:
-            await queue_edu(write.conn, servers, stream_id, DEVICE_LIST_UPDATE, content)
-        last = stream_id
-    return last

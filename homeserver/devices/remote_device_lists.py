@@ -8,23 +8,26 @@ asked for again. What is remembered counts only as long as it is certain that we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from homeserver.devices.device_lists import mark_changed
-from homeserver.protocol.canonical_json import encode_json
+from homeserver.protocol.canonical_json import decode_json, encode_json
 from homeserver.protocol.errors import Unavailable
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of
-from homeserver.remote import Remote
+from homeserver.remote import Remote, RemoteError
 from homeserver.storage import device_lists
 from homeserver.storage.device_lists import RemoteDevice, RemoteList
+from homeserver.storage.presence import joined_users
 from homeserver.storage.stream import Stream
 
 MOST_DEVICES = 5_000  # of one user
 _LONGEST_ID = 255
 _MOST_STREAM_IDS = 100  # remembered of one list
+_MOST_REFRESHED = 10  # lists that one query asks a server for; of more users it is asked for their keys alone
 _BIGINT = 2**63
 
 
@@ -104,6 +107,51 @@ async def refresh(stream: Stream, remote: Remote, user_id: str, user_nid: int) -
         head = await device_lists.lock_list(write.conn, user_nid)
         await device_lists.store_remote_list(write.conn, user_nid, as_of, found, stale=head.pos > as_of)
     return found
+
+
+async def query_keys(stream: Stream, remote: Remote, server: str, wanted: Mapping[str, Sequence[str]]) -> JsonObject:
+    """What that server answers to POST /user/keys/query; of whom everything is remembered, it is not asked.
+
+    :param wanted: user id -> device ids, none for all
+    :raises MatrixError: as `Remote`, if it must be asked and gives no answer
+    # spec: server-server-api/#post_matrixfederationv1userkeysquery
+    """
+    lists: dict[str, RemoteList] = {}
+    async with stream.pool.acquire() as conn:
+        tracked = await joined_users(conn, list(wanted))
+        for user_id, user_nid in tracked.items():
+            remembered = await device_lists.remote_list(conn, user_nid)
+            if remembered is not None:
+                lists[user_id] = remembered
+    unknown = [user_id for user_id in tracked if user_id not in lists]
+    if len(unknown) <= _MOST_REFRESHED:
+        try:
+            found = await asyncio.gather(*(refresh(stream, remote, one, tracked[one]) for one in unknown))
+            lists |= zip(unknown, found, strict=True)
+        except RemoteError:
+            pass  # it answers, but not this: asked plainly below
+    rest = {user_id: devices for user_id, devices in wanted.items() if user_id not in lists}
+    answer = dict(await remote.query_keys(server, rest)) if rest else {}
+    for section, known in _as_answer(lists).items():
+        told = answer.get(section)
+        answer[section] = {**told, **known} if isinstance(told, dict) else known
+    return answer
+
+
+def _as_answer(lists: Mapping[str, RemoteList]) -> dict[str, JsonObject]:
+    sections: dict[str, JsonObject] = {"device_keys": {}, "master_keys": {}, "self_signing_keys": {}}
+    for user_id, known in lists.items():
+        devices = sections["device_keys"][user_id] = {}
+        for device in known.devices:
+            if device.keys is not None:
+                devices[device.device_id] = decode_json(device.keys)
+                if device.display_name is not None:
+                    devices[device.device_id]["unsigned"] = {"device_display_name": device.display_name}
+        if known.master_key is not None:
+            sections["master_keys"][user_id] = decode_json(known.master_key)
+        if known.self_signing_key is not None:
+            sections["self_signing_keys"][user_id] = decode_json(known.self_signing_key)
+    return sections
 
 
 def _parse_list(answer: JsonObject, user_id: str) -> RemoteList:

@@ -66,17 +66,22 @@ async def ask_all(
 
 
 async def query_remote_keys(
-    remote: Remote, wanted: Mapping[str, Sequence[str]], viewer: str, added: Sequence[SeenSignature], timeout: float
+    ask: Callable[[str, Mapping[str, Sequence[str]]], Awaitable[JsonObject]],
+    wanted: Mapping[str, Sequence[str]],
+    viewer: str,
+    added: Sequence[SeenSignature],
+    timeout: float,
 ) -> JsonObject:
     """The keys of users of other servers.
 
+    :param ask: what a server answers to POST /user/keys/query, as `remote_device_lists.query_keys`
     :param wanted: user id -> device ids, none for all
     :param added: signatures by `viewer` on their master keys, which are kept here
     :returns: device_keys, master_keys, self_signing_keys and failures of the answer
     # spec: server-server-api/#post_matrixfederationv1userkeysquery
     """
     servers = by_server(wanted)
-    answers, failures = await ask_all(servers, lambda server: remote.query_keys(server, servers[server]), timeout)
+    answers, failures = await ask_all(servers, lambda server: ask(server, servers[server]), timeout)
     found: JsonObject = {"device_keys": {}, **{section: {} for section in _SECTIONS.values()}, "failures": failures}
     for server, answer in answers.items():
         for user_id, asked in servers[server].items():

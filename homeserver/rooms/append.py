@@ -19,6 +19,7 @@ from homeserver.rooms.head import RoomHead, StateEntry
 from homeserver.rooms.notifications import Notifications
 from homeserver.rooms.summary import SHOWN_KEYS, shown
 from homeserver.storage import members as member_rows
+from homeserver.storage.device_updates import introduce_devices
 from homeserver.storage.events import (
     ORD_SHIFT,
     NewEventRow,
@@ -46,6 +47,7 @@ class Rows:
     events: list[NewEventRow] = field(default_factory=list)
     state: list[StateChange] = field(default_factory=list)
     members: list[member_rows.MemberRow] = field(default_factory=list)
+    newcomers: list[int] = field(default_factory=list)  # our users who join
     redactions: list[tuple[int, Event]] = field(default_factory=list)
     transactions: list[tuple[ClientTransaction, int]] = field(default_factory=list)
 
@@ -232,6 +234,8 @@ class RoomAppend:
 
     async def _enter_state(self, entries: Mapping[StateKey, StateEntry | None], pos: int) -> None:
         key_nids = await self.names.state_key_nids(entries.keys())
+        known = self.head.known_state
+        joined_before = {key for key in entries if (was := known.get(key)) and was.event.membership == "join"}
         for key, entry in entries.items():
             self.rows.state.append(StateChange(key_nids[key], entry.nid if entry else 0, pos))
             self.head.set_state(key, entry)
@@ -247,6 +251,9 @@ class RoomAppend:
                     user_nid, membership, member.nid if member else 0, pos, domain_of(user_id), put_out=put_out
                 )
             )
+            is_new = membership == "join" and ("m.room.member", user_id) not in joined_before
+            if is_new and self.notifications.is_local(user_id):
+                self.rows.newcomers.append(user_nid)
             self.write.changed(users=[user_nid])
 
     async def flush(self) -> None:
@@ -262,6 +269,8 @@ class RoomAppend:
             await write_state_changes(conn, head.room.nid, rows.state)
         if rows.members and (joined := await member_rows.write_members(conn, head.room.nid, rows.members)):
             await add_joined(conn, head.room.nid, joined)
+        for user_nid in rows.newcomers:
+            await introduce_devices(self.write, user_nid, head.room.nid)
         if rows.transactions:
             await insert_transactions(conn, head.room.nid, rows.transactions)
         for nid, redaction in rows.redactions:

@@ -27,3 +27,9 @@ async def key_counts(view: View) -> JsonObject:
         "device_one_time_keys_count": {_IN_USE: 0, **counts},
         "device_unused_fallback_key_types": unused,
     }
+
+
+def told_keys(sections: JsonObject) -> JsonObject:
+    """Of a response, what it says of keys. That it says other than a while ago is worth ending a long poll for: when
+    its keys have been claimed, a device uploads more."""
+    return {name: sections.get(name) for name in ("device_one_time_keys_count", "device_unused_fallback_key_types")}

@@ -12,6 +12,7 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import Filter
 from homeserver.sync import response
 from homeserver.sync.client_events import Reader
+from homeserver.sync.device_keys import told_keys
 from homeserver.sync.tokens import SyncToken
 from homeserver.sync.view import Sources, open_view
 
@@ -43,12 +44,14 @@ async def sync(sources: Sources, request: SyncRequest) -> JsonObject:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(request.timeout, LONGEST_WAIT)
     subscribed: set[int] = set()
+    keys: JsonObject | None = None
     with sources.changes.subscribe(users=[request.reader.user_nid]) as subscription:
         while True:
             position, typing = sources.stream.position, sources.typing.position
             result, joined = await _read(sources, request, since)
             remaining = deadline - loop.time()
-            if remaining <= 0 or response.says_something(result):
+            keys = keys or told_keys(result)
+            if remaining <= 0 or response.says_something(result) or keys != told_keys(result):
                 return result
             if joined - subscribed:
                 subscription.add_rooms(joined)

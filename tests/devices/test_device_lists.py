@@ -89,6 +89,32 @@ async def test_what_was_not_committed_is_not_told(world: World) -> None:
     assert await queued(world) == []
 
 
+async def test_who_joins_is_introduced_to_servers_that_did_not_know_them(world: World) -> None:
+    """When one of our users joins a room, servers in it that share no other room with them are told of their devices;
+    a change of what they are called is no join."""
+    room = await world.create_room("carol")
+    carol, dave = (await world.reader("carol")).user_nid, await world.timeline.names.user_nid("@dave:there.example")
+    pool = world.sources.pool
+    await pool.execute("INSERT INTO accounts (user_nid, created_ts) VALUES ($1, 0)", carol)
+    await pool.execute("INSERT INTO devices (user_nid, device_id, created_ts) VALUES ($1, 'C', 0)", carol)
+    async with world.stream.write() as write:
+        await write.conn.execute(
+            "INSERT INTO room_members (room_nid, user_nid, membership, event_nid, pos) VALUES ($1, $2, 'join', 0, $3)",
+            room.nid,
+            dave,
+            await write.next_position(),
+        )
+    await world.join(room, "alice")
+    assert await queued(world) == []  # Bob's server knows her
+    await world.leave(room, "carol")
+    await world.join(room, "carol")
+    told = [(edu_type, edu["user_id"], edu.get("device_id")) for edu_type, edu in await queued(world)]
+    carol_id = "@carol:here.example"
+    assert told == [("m.device_list_update", carol_id, "C"), ("m.signing_key_update", carol_id, None)]
+    await world.join(room, "carol", displayname="Carol the second")
+    assert len(await queued(world)) == 2
+
+
 class Peer:
     """Bob's server."""
 

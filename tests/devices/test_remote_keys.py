@@ -40,6 +40,10 @@ def servers(**answers: Any) -> Remote:
     return cast("Remote", Servers(**answers))
 
 
+def ask(**answers: Any) -> Any:
+    return servers(**answers).query_keys
+
+
 async def test_what_was_not_asked_for_is_left_out() -> None:
     """Users of other servers, users and devices that nobody asked for, and user-signing keys are not passed on."""
     bob, eve, ours = DeviceKeys(BOB, "B"), DeviceKeys(EVE, "E"), DeviceKeys(ALICE, "A")
@@ -52,7 +56,7 @@ async def test_what_was_not_asked_for_is_left_out() -> None:
         "master_keys": {BOB: Identity(BOB).key("master"), ALICE: Identity(ALICE).key("master")},
         "user_signing_keys": {BOB: Identity(BOB).key("user_signing")},
     }
-    found = await query_remote_keys(servers(far_example=answer), {BOB: ["B"]}, ALICE, [], 5)
+    found = await query_remote_keys(ask(far_example=answer), {BOB: ["B"]}, ALICE, [], 5)
     assert found["device_keys"] == {BOB: {"B": bob.identity()}}
     assert set(found["master_keys"]) == {BOB}
     assert "user_signing_keys" not in found
@@ -65,14 +69,14 @@ async def test_what_was_not_asked_for_is_left_out() -> None:
 )
 async def test_malformed_devices_are_left_out(device: Any) -> None:
     """A device that is not of the promised form, or another's, is as if it were not there."""
-    found = await query_remote_keys(servers(far_example={"device_keys": {BOB: {"B": device}}}), {BOB: []}, ALICE, [], 5)
+    found = await query_remote_keys(ask(far_example={"device_keys": {BOB: {"B": device}}}), {BOB: []}, ALICE, [], 5)
     assert found["device_keys"] == {}
 
 
 @pytest.mark.parametrize("answer", [{}, {"device_keys": 5}, {"device_keys": {BOB: 5}, "master_keys": 5}])
 async def test_malformed_answers_are_empty(answer: Any) -> None:
     """An answer of any other form says nothing, and breaks nothing."""
-    found = await query_remote_keys(servers(far_example=answer), {BOB: []}, ALICE, [], 5)
+    found = await query_remote_keys(ask(far_example=answer), {BOB: []}, ALICE, [], 5)
     assert found == {"device_keys": {}, "master_keys": {}, "self_signing_keys": {}, "failures": {}}
     claimed = await claim_remote_keys(servers(far_example={"one_time_keys": answer}), {BOB: {"B": ALGORITHM}}, 5)
     assert claimed == {"one_time_keys": {}, "failures": {}}
@@ -88,7 +92,7 @@ async def test_signatures_on_master_keys_are_those_one_may_see() -> None:
         SeenSignature(BOB, "another key", ALICE, "ed25519:USK", "old"),
     ]
     answer = {"master_keys": {BOB: signed}}
-    found = await query_remote_keys(servers(far_example=answer), {BOB: []}, ALICE, added, 5)
+    found = await query_remote_keys(ask(far_example=answer), {BOB: []}, ALICE, added, 5)
     expected = {BOB: {"ed25519:B": "own"}, ALICE: {"ed25519:USK": "mine"}}
     assert found["master_keys"][BOB]["signatures"] == expected
 
@@ -104,7 +108,7 @@ async def test_failures_are_named_by_server() -> None:
     )
     names = ("down", "silent", "wrong", "empty", "far")
     wanted: dict[str, list[str]] = {f"@bob:{name}.example": [] for name in names}
-    found = await query_remote_keys(remote, wanted, ALICE, [], 0.2)
+    found = await query_remote_keys(remote.query_keys, wanted, ALICE, [], 0.2)
     assert set(found["failures"]) == {"down.example", "silent.example", "wrong.example"}
     assert set(found["device_keys"]) == {BOB}
 

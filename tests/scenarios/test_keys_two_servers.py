@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.support.client import Client
+from tests.support.client import Client, eventually
 from tests.support.federating import Network, Node
 from tests.support.keys import ALGORITHM, DeviceKeys, Identity, public
 
@@ -89,3 +89,30 @@ async def test_a_cut_line_is_a_failure_of_that_server(network: Network) -> None:
     network.heal()
     assert set((await _query(alice, bob))["device_keys"]) == {bob.user_id}
     assert set(await _claim(alice, bob, device.device_id)) == {f"{ALGORITHM}:A"}
+
+
+async def test_devices_of_those_one_shares_rooms_with_are_known_without_asking(network: Network) -> None:
+    """What was learnt of a user in a shared room is answered while their server can't be reached, and is kept up to
+    date by what that server tells when it can."""
+    one, two, alice, bob = await _pair(network)
+    device, _ = await _published(bob)
+    room_id = await alice.create_room(preset="public_chat")
+    await bob.join(room_id, via=one.name)
+
+    async def told() -> bool:
+        return not await two.services.pool.fetchval("SELECT count(*) FROM outgoing_edus")
+
+    await eventually(told, "Bob's server to have told of his devices")
+    await alice.sync()
+    assert set((await _query(alice, bob))["device_keys"][bob.user_id]) == {device.device_id}
+    network.cut(one, two)
+    seen = await _query(alice, bob)
+    assert seen["failures"] == {}
+    assert set(seen["device_keys"][bob.user_id]) == {device.device_id}
+    other = await bob.other_device()
+    other_id = await other.device_id()
+    await other.request("POST", "/keys/upload", {"device_keys": DeviceKeys(bob.user_id, other_id).identity()})
+    network.heal()
+    while bob.user_id not in (await alice.sync(timeout=20_000))["device_lists"]["changed"]:
+        pass
+    assert set((await _query(alice, bob))["device_keys"][bob.user_id]) == {device.device_id, other_id}

@@ -77,6 +77,18 @@ class Client:
         client.since, client.rooms = since, {}
         return client
 
+    async def other_device(self) -> Client:
+        """A further device of the same account."""
+        who = {"type": "m.id.user", "user": self.user_id}
+        answer = await self.request(
+            "POST", "/login", {"type": "m.login.password", "identifier": who, "password": PASSWORD}
+        )
+        return Client(self._session, self._server, self.user_id, answer["access_token"])
+
+    async def device_id(self) -> str:
+        """The id of this device."""
+        return str((await self.request("GET", "/account/whoami"))["device_id"])
+
     async def request(
         self, method: str, path: str, body: Json | None = None, query: Mapping[str, str | int] | None = None
     ) -> Any:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from homeserver.devices.keys import claim_own_keys, upload_keys
+from tests.support.keys import ALGORITHM, DeviceKeys
 from tests.sync.world import World, bodies, user_id
 
 
@@ -104,3 +106,19 @@ async def test_a_hundred_wait_for_one_message(world: World) -> None:
     await world.say(room, "user0", "hello")
     for response in await asyncio.gather(*tasks):
         assert bodies(response["rooms"]["join"][room.room_id]["timeline"]["events"]) == ["hello"]
+
+
+async def test_claimed_keys_wake_their_device(world: World) -> None:
+    """A device that waits hears that its one-time keys have been claimed, so that it can upload more."""
+    nid, pool = (await world.reader("alice")).user_nid, world.sources.pool
+    await pool.execute("INSERT INTO accounts (user_nid, created_ts) VALUES ($1, 0)", nid)
+    await pool.execute("INSERT INTO devices (user_nid, device_id, created_ts) VALUES ($1, 'DEVICE', 0)", nid)
+    device = DeviceKeys(user_id("alice"), "DEVICE")
+    keys = device.one_time_keys("A", "B")
+    await upload_keys(
+        world.stream, user_id("alice"), nid, "DEVICE", identity=device.identity(), one_time=keys, fallback={}
+    )
+    since = (await world.sync("alice"))["next_batch"]
+    claim = claim_own_keys(world.stream, {user_id("alice"): {"DEVICE": ALGORITHM}})
+    response = await wakes(world, "alice", since, claim)
+    assert response["device_one_time_keys_count"] == {ALGORITHM: 1}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import DEFAULT_FILTER
 from homeserver.storage.sync_reads import ignored_user_list, known_user_nids
+from homeserver.sync.device_keys import told_keys
 from homeserver.sync.service import LONGEST_WAIT
 from homeserver.sync.sliding.connections import Connections, Issue, Position
 from homeserver.sync.sliding.extensions import tell_extensions
@@ -26,6 +27,11 @@ class Reading:
     json: JsonObject
     issue: Issue
     joined: set[int]
+
+    @property
+    def keys(self) -> JsonObject:
+        """What it says of the device's keys."""
+        return told_keys(self.json["extensions"].get("e2ee", {}))
 
     @property
     def says_something(self) -> bool:
@@ -57,6 +63,7 @@ async def sliding_sync(sources: Sources, connections: Connections, request: Slid
         connections.in_flight(key, subscription) as flight,
     ):
         connection, base = None, None
+        keys: JsonObject | None = None
         if request.pos is not None:
             connection, base = await connections.find(key, request.pos)
         while True:
@@ -64,7 +71,8 @@ async def sliding_sync(sources: Sources, connections: Connections, request: Slid
             reading = await _read(sources, request, base)
             flight.check()
             remaining = deadline - loop.time()
-            if base is None or remaining <= 0 or reading.says_something:
+            keys = keys or reading.keys
+            if base is None or remaining <= 0 or reading.says_something or keys != reading.keys:
                 break
             if reading.joined - subscribed:
                 subscription.add_rooms(reading.joined)
