@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 for (const level of ["log", "info", "debug", "trace", "warn"]) console[level] = console.error;
 
 const { ClientEvent, Direction, RoomEvent, RoomStateEvent, createClient } = await import("matrix-js-sdk");
+const { until } = await import("./until.mjs");
 
 let client;
 
@@ -106,28 +107,6 @@ function messages(roomId) {
     return events
         .filter((event) => event.getType() === "m.room.message" && !event.isRedacted())
         .map((event) => ({ id: event.getId(), sender: event.getSender(), body: event.getContent().body }));
-}
-
-/** Resolves once `condition` holds, looked at whenever the emitter says one of these things. */
-function until(emitter, names, condition, seconds) {
-    return new Promise((resolve, reject) => {
-        const heard = [names].flat();
-        const stop = () => {
-            clearTimeout(timer);
-            for (const name of heard) emitter.off(name, look);
-        };
-        const look = () => {
-            if (!condition()) return;
-            stop();
-            resolve();
-        };
-        const timer = setTimeout(() => {
-            stop();
-            reject(new Error(`not within ${seconds} s: ${condition}`));
-        }, seconds * 1000);
-        for (const name of heard) emitter.on(name, look);
-        look();
-    });
 }
 
 async function answer({ id, call, args }) {
