@@ -43,16 +43,9 @@ async def put_exchange_third_party_invite(federation: Federation, request: PeerR
     room = await room_here(federation, room_id)
     await check_acl(federation, room, request.origin)
     # Nothing else of the content is taken over: what the event says beyond this is this server's to say.
-    extra = {"third_party_invite": _third_party_invite(content)}
-    await federation.services.membership.invite(room, sender, target, extra)
+    signed = json_object(json_object(content, "third_party_invite", required=True), "signed", required=True)
+    await federation.services.third_party_invites.redeem(room_id, sender, target, signed)
     return {}
-
-
-def _third_party_invite(content: JsonObject) -> JsonObject:
-    invite = json_object(content, "third_party_invite", required=True)
-    signed = json_object(invite, "signed", required=True)
-    display_name = string(invite, "display_name", required=True, max_length=1_000)
-    return {"display_name": display_name, "signed": signed}
 
 
 def on_bind(federation: Federation) -> Handler:
@@ -70,9 +63,9 @@ def on_bind(federation: Federation) -> Handler:
             account = await find_account(conn, mxid) if domain_of(mxid) == services.server_name else None
         if account is None or account.deactivated:
             raise NotFound("There is no such user here")
-        for sender, event in invites:
+        for room_id, sender, signed in invites:
             try:
-                await _redeem(services, sender, event)
+                await services.third_party_invites.redeem(room_id, sender, mxid, signed)
             except MatrixError as error:  # each on its own
                 logger.info("The invitation of %s by %s could not be redeemed: %s", mxid, sender, error)
         return {}
@@ -80,34 +73,15 @@ def on_bind(federation: Federation) -> Handler:
     return put_on_bind
 
 
-async def _redeem(services: Services, sender: str, event: JsonObject) -> None:
-    if domain_of(sender) == services.server_name:
-        room = await services.timeline.room(event["room_id"])
-        extra = {"third_party_invite": event["content"]["third_party_invite"]}
-        await services.membership.invite(room, sender, event["state_key"], extra)
-    else:
-        await services.remote.exchange_third_party_invite(domain_of(sender), event["room_id"], event)
-
-
-def _pending(mxid: str, invite: JsonObject) -> tuple[str, JsonObject]:
-    """An invitation as the identity server tells of it: who invites, and the event to ask for."""
+def _pending(mxid: str, invite: JsonObject) -> tuple[str, str, JsonObject]:
+    """An invitation as the identity server tells of it: the room, who invites, and what is signed."""
     room_id, sender = string(invite, "room_id", required=True), _user(invite, "sender")
     signed = json_object(invite, "signed", required=True)
     if not is_room_id(room_id):
         raise InvalidParam("room_id must be a room id")
     if signed.get("mxid") != mxid or not isinstance(signed.get("token"), str):
         raise BadJson("signed must have a token, and be for the user that was bound")
-    display_name = string(invite, "display_name", max_length=1_000) or string(invite, "address", required=True)
-    return sender, {
-        "type": "m.room.member",
-        "room_id": room_id,
-        "sender": sender,
-        "state_key": mxid,
-        "content": {
-            "membership": "invite",
-            "third_party_invite": {"display_name": display_name, "signed": signed},
-        },
-    }
+    return room_id, sender, signed
 
 
 def _user(body: JsonObject, key: str) -> str:

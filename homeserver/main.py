@@ -54,6 +54,7 @@ from homeserver.rate_limits import RateLimits
 from homeserver.rooms.backfill import Backfiller
 from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.rooms.delayed_events import Limits as DelayLimits
+from homeserver.rooms.identity_servers import IdentityServers
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.presence import Presence
 from homeserver.rooms.presence_upkeep import PresenceUpkeep
@@ -61,6 +62,7 @@ from homeserver.rooms.receipts import Receipts
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
 from homeserver.rooms.space_hierarchy import SpaceHierarchy
+from homeserver.rooms.third_party_invites import ThirdPartyInvites
 from homeserver.rooms.timeline import Timeline
 from homeserver.rooms.typing_users import TypingUsers
 from homeserver.secrets import SecretsError, load_or_create_secrets, load_or_create_signing_key
@@ -232,6 +234,9 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receiver=receiver,
             backfiller=Backfiller(receiver),
             membership=membership,
+            third_party_invites=ThirdPartyInvites(
+                membership, IdentityServers(outbound, config.identity_servers.trusted)
+            ),
             spaces=SpaceHierarchy(timeline, remote),
             typing=typing,
             presence=Presence(typing, enabled=config.presence.enabled),

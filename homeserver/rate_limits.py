@@ -29,8 +29,9 @@ class RateLimits:
         self._full_at: dict[tuple[str, str], float] = {}
         self._uses = 0
 
-    def use(self, name: str, key: str) -> None:
-        """Counts one use of the limit `name` by `key`, a user id or what `address_key` made of an address.
+    def use(self, name: str, key: str, times: int = 1) -> None:
+        """Counts one use of the limit `name` by `key`, a user id or what `address_key` made of an address. Of more
+        uses at once no more are counted than the limit can ever allow: who waits long enough may.
 
         :raises LimitExceeded: if that is one too many; it is not counted then
         """
@@ -39,7 +40,7 @@ class RateLimits:
             return
         now = self._clock()
         self._sweep(now)
-        full_at = max(now, self._full_at.get((name, key), now)) + 1 / limit.per_second
+        full_at = max(now, self._full_at.get((name, key), now)) + min(times, limit.burst) / limit.per_second
         wait = full_at - now - limit.burst / limit.per_second
         # Sums of 1/rate come out a hair above burst/rate.
         if wait > 1e-6:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from homeserver.rooms.receipts import Receipts
     from homeserver.rooms.receive import Receiver
     from homeserver.rooms.space_hierarchy import SpaceHierarchy
+    from homeserver.rooms.third_party_invites import ThirdPartyInvites
     from homeserver.rooms.timeline import Timeline
     from homeserver.rooms.typing_users import TypingUsers
     from homeserver.secrets import Secrets
@@ -41,6 +42,7 @@ class Services:
     receiver: Receiver
     backfiller: Backfiller
     membership: Membership
+    third_party_invites: ThirdPartyInvites
     spaces: SpaceHierarchy
     typing: TypingUsers
     presence: Presence

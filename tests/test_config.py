@@ -241,6 +241,7 @@ def test_the_example_holds_every_setting_and_its_default(tmp_path: Path) -> None
         "allow_addresses",
         "allow_domains",
         "application_services",
+        "trusted",
     }
     examples |= {"old_signing_keys", "key_id", "public_key", "expired_ts"}
     examples |= {"uris", "contacts", "matrix_id", "email_address", "role", "page"}

@@ -31,6 +31,18 @@ def _limits(per_second: float, burst: int) -> tuple[RateLimits, _Clock]:
     return RateLimits(RateLimitsConfig(message=RateLimit(per_second=per_second, burst=burst)), clock), clock
 
 
+def test_several_uses_at_once() -> None:
+    """They count as so many, but never as more than a full bucket holds; refused, they count as none."""
+    limits, clock = _limits(2, 3)
+    limits.use("message", "a", 2)
+    with pytest.raises(LimitExceeded):
+        limits.use("message", "a", 2)
+    assert [_allowed(limits) for _ in range(2)] == [True, False]
+    clock.now += 1.5
+    limits.use("message", "a", 100)
+    assert not _allowed(limits)
+
+
 def test_a_burst_and_then_the_rate() -> None:
     """As many as the burst at once, then one each time that the rate gives one back; others have their own."""
     limits, clock = _limits(2, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import no_identity_server, user_id_in
+from homeserver.client_api.rooms import invited_address, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import array_of_objects, array_of_strings, boolean, json_object, string
 from homeserver.protocol.errors import BadJson, InvalidParam, TooLarge
@@ -13,13 +13,22 @@ from homeserver.rooms.create import PRESETS, RoomRequest, create_room
 from homeserver.rooms.timeline import NewEvent
 from homeserver.services import Services
 
+_MOST_ADDRESSES = 50
+
 
 async def post_create_room(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3createroom"""
-    wanted = _room_request(services, request.requester.user_id, await request.json())
+    body, creator = await request.json(), request.requester.user_id
+    wanted = _room_request(services, creator, body)
+    addresses = [invited_address(each) for each in array_of_objects(body, "invite_3pid", max_items=_MOST_ADDRESSES)]
+    for access, _ in addresses:
+        services.third_party_invites.identity_servers.check_trusted(access.server)
     if request.requester.shadow_banned:
-        wanted.invite, wanted.public = [], False
+        wanted.invite, wanted.public, addresses = [], False, []
+    if invited := len(wanted.invite) + len(addresses):
+        request.limit("invite", creator, times=invited)
     room = await create_room(services.membership, wanted)
+    await services.third_party_invites.invite_all(room, creator, addresses, wanted.invite_extra)
     return {"room_id": room.room_id}
 
 
@@ -32,8 +41,6 @@ def _room_request(services: Services, creator: str, body: JsonObject) -> RoomReq
         preset = "public_chat" if visibility == "public" else "private_chat"
     if preset not in PRESETS:
         raise InvalidParam(f"preset must be one of {', '.join(PRESETS)}")
-    if array_of_objects(body, "invite_3pid", max_items=500):
-        raise no_identity_server()
     wanted = string(body, "room_version")
     version = room_version(services.config.rooms.default_version if wanted is None else wanted)
     overrides = json_object(body, "power_level_content_override") or {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import no_identity_server, room_id_or_alias, room_of, user_id_in, via_servers
+from collections.abc import Sequence
+
+from homeserver.client_api.rooms import invited_address, room_id_or_alias, room_of, user_id_in, via_servers
 from homeserver.http import ApiRequest, Auth, Route, client_routes
-from homeserver.http.bodies import string
-from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam
+from homeserver.http.bodies import json_object, string
+from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, MissingParam
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.identifiers import is_room_id
+from homeserver.protocol.identifiers import domain_of, is_room_id
 from homeserver.services import Services
 from homeserver.storage.members import membership_in, set_forgotten
 
@@ -15,9 +17,7 @@ from homeserver.storage.members import membership_in, set_forgotten
 async def post_join(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3joinroomidoralias"""
     room_id, servers = await room_id_or_alias(services, request.params["roomIdOrAlias"])
-    extra = await _reason(request)
-    room = await services.membership.join(room_id, request.requester.user_id, [*via_servers(request), *servers], extra)
-    return {"room_id": room.room_id}
+    return await _join(services, request, room_id, servers)
 
 
 async def post_rooms_join(services: Services, request: ApiRequest) -> JsonObject:
@@ -25,9 +25,36 @@ async def post_rooms_join(services: Services, request: ApiRequest) -> JsonObject
     room_id = request.params["roomId"]
     if not is_room_id(room_id):
         raise InvalidParam(f"{room_id!r} is not a room id")
-    extra = await _reason(request)
-    room = await services.membership.join(room_id, request.requester.user_id, via_servers(request), extra)
+    return await _join(services, request, room_id, [])
+
+
+async def _join(services: Services, request: ApiRequest, room_id: str, servers: Sequence[str]) -> JsonObject:
+    body = await request.json(allow_empty=True)
+    extra, signed = _extra(body), json_object(body, "third_party_signed")
+    user_id, via = request.requester.user_id, [*via_servers(request), *servers]
+    if signed is not None:
+        via.append(await _redeem(services, request, room_id, signed))
+    room = await services.membership.join(room_id, user_id, via, extra)
     return {"room_id": room.room_id}
+
+
+async def _redeem(services: Services, request: ApiRequest, room_id: str, signed: JsonObject) -> str:
+    """Gets the user the invitation that an identity server has signed for; the server of who sent it.
+
+    :raises Forbidden: if it is not for this user, or there is no such invitation
+    """
+    sender = user_id_in(string(signed, "sender", required=True))
+    for key in ("mxid", "token"):
+        string(signed, key, required=True)
+    json_object(signed, "signatures", required=True)
+    if signed["mxid"] != request.requester.user_id:
+        raise Forbidden("third_party_signed is for another user")
+    room = await services.timeline.names.room(room_id)
+    async with services.pool.acquire() as conn:
+        own = await membership_in(conn, room.nid, request.requester.user_nid) if room is not None else None
+    if own is None or own.membership != "join":
+        await services.third_party_invites.redeem(room_id, sender, signed["mxid"], signed)
+    return domain_of(sender)
 
 
 async def post_knock(services: Services, request: ApiRequest) -> JsonObject:
@@ -41,9 +68,11 @@ async def post_knock(services: Services, request: ApiRequest) -> JsonObject:
 async def post_invite(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3roomsroomidinvite"""
     body = await request.json()
-    if "user_id" not in body and not body.keys().isdisjoint(("id_server", "medium", "address")):
-        raise no_identity_server()
     room = await room_of(services, request)
+    if "user_id" not in body and not body.keys().isdisjoint(("id_server", "medium", "address")):
+        access, threepid = invited_address(body)
+        await services.third_party_invites.invite(room, request.requester.user_id, access, threepid, _extra(body))
+        return {}
     await services.membership.invite(room, request.requester.user_id, _target(body), _extra(body))
     return {}
 

@@ -1,16 +1,22 @@
-"""What the room endpoints have in common: finding the room that a path names."""
+"""What the room endpoints have in common: finding the room that a path names, and reading what bodies name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from homeserver.http import ApiRequest
-from homeserver.protocol.errors import BadRequest, InvalidParam, NotFound
+from homeserver.http.bodies import string
+from homeserver.protocol.errors import InvalidParam, NotFound
+from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id, is_user_id
+from homeserver.rooms.identity_servers import IdentityAccess, Threepid
 from homeserver.services import Services
 from homeserver.storage.members import joined_servers
 from homeserver.storage.names import Room
 from homeserver.storage.room_aliases import room_of_alias
+
+_MAX_ADDRESS = 500
+_MAX_TOKEN = 4096
 
 
 async def room_of(services: Services, request: ApiRequest) -> Room:
@@ -62,11 +68,19 @@ def user_id_in(value: str) -> str:
     return value
 
 
-def no_identity_server() -> BadRequest:
-    """What who invites by e-mail address is told.
+def invited_address(body: JsonObject) -> tuple[IdentityAccess, Threepid]:
+    """An invitation by address: the identity server to ask, with the user's token there, and the address.
 
+    :raises MissingParam, BadJson: if something is missing or malformed
     # spec: client-server-api/#post_matrixclientv3roomsroomidinvite
     """
-    return BadRequest(
-        "Invitations by e-mail need an identity server, and this server trusts none", errcode="M_SERVER_NOT_TRUSTED"
+    medium = string(body, "medium", required=True, max_length=_MAX_ADDRESS)
+    address = string(body, "address", required=True, max_length=_MAX_ADDRESS)
+    access = IdentityAccess(
+        string(body, "id_server", required=True, max_length=_MAX_ADDRESS),
+        string(body, "id_access_token", required=True, max_length=_MAX_TOKEN),
     )
+    if not access.token.isprintable() or not access.token.isascii():
+        raise InvalidParam("id_access_token must be printable ASCII")
+    # spec: appendices/#3pid-types
+    return access, Threepid(medium, address.strip().casefold() if medium == "email" else address.strip())

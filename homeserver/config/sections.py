@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 
 from homeserver.config.base import AbsolutePath, FromFile, Network, NumericText, Section
 from homeserver.config.email import EmailConfig, PhoneConfig
+from homeserver.config.identity_servers import IdentityServersConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 
@@ -427,6 +428,9 @@ class Config(Section):
     )
     turn: TurnConfig = Field(TurnConfig(), description="Relays for calls.")
     support: SupportConfig = Field(SupportConfig(), description="Whom to turn to, at /.well-known/matrix/support.")
+    identity_servers: IdentityServersConfig = Field(
+        IdentityServersConfig(), description="Who knows which user an e-mail address belongs to."
+    )
     policy_server: PolicyServerConfig = Field(
         PolicyServerConfig(), description="A policy server of yours, at /.well-known/matrix/policy_server."
     )

@@ -184,12 +184,12 @@ class ApiRequest:
     def set_requester(self, requester: Requester) -> None:
         self._requester = requester
 
-    def limit(self, name: str, key: str) -> None:
-        """Counts one more use of the limit `name` by `key`.
+    def limit(self, name: str, key: str, times: int = 1) -> None:
+        """Counts one more use of the limit `name` by `key`, or more than one.
 
         :raises LimitExceeded: if that is one too many
         """
-        self.http.rate_limits.use(name, key)
+        self.http.rate_limits.use(name, key, times)
 
     def sessions_changed(self, user_nid: int) -> None:
         """Says that sessions of that user have ended or that their rights have changed. After the commit."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,16 +14,19 @@ from typing import Any
 
 import asyncpg
 
-from homeserver.protocol.errors import BadRequest, InvalidParam, MatrixError
+from homeserver.protocol.errors import BadRequest, InvalidParam, MatrixError, Unavailable
 from homeserver.protocol.events import JsonObject, StateKey
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.room_versions import RoomVersion
+from homeserver.remote import RemoteError
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.timeline import NewEvent
 from homeserver.storage.names import Room
 from homeserver.storage.room_aliases import insert_alias
 from homeserver.storage.stream import Write
+
+logger = logging.getLogger(__name__)
 
 PRESETS: dict[str, dict[str, str]] = {
     "private_chat": {"join_rule": "invite", "history_visibility": "shared", "guest_access": "can_join"},
@@ -47,13 +52,18 @@ class RoomRequest:
     invite: Sequence[str] = ()
     is_direct: bool | None = None
 
+    @property
+    def invite_extra(self) -> JsonObject:
+        """What the members' invitations say besides."""
+        return {} if self.is_direct is None else {"is_direct": self.is_direct}
+
 
 async def create_room(membership: Membership, request: RoomRequest) -> Room:
-    """Makes the room and invites everyone; the room.
+    """Makes the room and invites everyone; the room. Those whose servers can't be asked or refuse are not invited.
 
     :raises BadRequest: M_INVALID_ROOM_STATE if the rules refuse part of the initial state, M_ROOM_IN_USE if the alias
         is taken
-    :raises MatrixError: if an invitation to another server fails; the room exists all the same
+    :raises Forbidden: M_INVITE_BLOCKED if an invited user of this server refuses invitations; there is no room then
     """
     timeline = membership.timeline
     create = NewEvent("m.room.create", request.creator, _create_content(request), state_key="")
@@ -72,10 +82,27 @@ async def create_room(membership: Membership, request: RoomRequest) -> Room:
         if error.table_name == "room_aliases":
             raise BadRequest(f"The alias {request.alias} is taken", errcode="M_ROOM_IN_USE") from None
         raise
-    for user_id in request.invite:
-        if user_id not in local:
-            await membership.invite(room, request.creator, user_id, _invite_extra(request))
+    await _invite_elsewhere(membership, room, request, [user_id for user_id in request.invite if user_id not in local])
     return room
+
+
+async def _invite_elsewhere(membership: Membership, room: Room, request: RoomRequest, user_ids: Sequence[str]) -> None:
+    """Invites users of other servers, all servers at once, so that one which does not answer holds up no other. The
+    room is there: whoever can't be invited is logged, and is missing from the members, where the creator sees it."""
+    by_server: dict[str, list[str]] = {}
+    for user_id in user_ids:
+        by_server.setdefault(domain_of(user_id), []).append(user_id)
+
+    async def invite(invited: Sequence[str]) -> None:
+        for user_id in invited:
+            try:
+                await membership.invite(room, request.creator, user_id, request.invite_extra)
+            except MatrixError as error:
+                logger.info("%s could not be invited to %s: %s", user_id, room.room_id, error)
+                if isinstance(error, Unavailable) and not isinstance(error, RemoteError):
+                    return  # it did not answer, and would not for the others
+
+    await asyncio.gather(*(invite(invited) for invited in by_server.values()))
 
 
 def new_room_id(server_name: str) -> str:
@@ -96,7 +123,7 @@ async def _append_first_events(
         for event in events:
             await append_first_event(membership, append, event)
         for user_id in local:
-            await membership.append_invite(append, request.creator, user_id, _invite_extra(request))
+            await membership.append_invite(append, request.creator, user_id, request.invite_extra)
 
 
 async def append_first_event(membership: Membership, append: RoomAppend, event: NewEvent) -> None:
@@ -110,10 +137,6 @@ async def append_first_event(membership: Membership, append: RoomAppend, event: 
         raise BadRequest(
             f"{event.type} can't be part of a new room: {error.message}", errcode="M_INVALID_ROOM_STATE"
         ) from None
-
-
-def _invite_extra(request: RoomRequest) -> JsonObject:
-    return {} if request.is_direct is None else {"is_direct": request.is_direct}
 
 
 def _create_content(request: RoomRequest) -> JsonObject:

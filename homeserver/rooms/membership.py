@@ -171,7 +171,8 @@ class Membership:
         :raises Unavailable: if the other server can't be reached
         # spec: client-server-api/#post_matrixclientv3roomsroomidinvite
         """
-        await self._require_joined(room, sender)
+        if "third_party_invite" not in (extra or {}):  # which counts even if who sent it has left since
+            await self._require_joined(room, sender)
         if domain_of(target) == self.timeline.server_name:
             if await self.receiver.policy_servers.of(room) is not None:
                 await self._invite_signed(room, sender, target, extra)

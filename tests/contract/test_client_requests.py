@@ -42,7 +42,6 @@ _UNREAD = (
     r"(login|register) refresh_token .*",  # there are none
     r"login (address|medium|token|user) .*",  # of other ways to log in than the one that is asked for
     r"register (password|username|device_id|inhibit_login|auth\b).*",  # of guests nothing is read
-    r"joinRoom(ById)? third_party_signed\b.*",  # needed only where there is no other way in
     r"setPushRule (conditions|pattern)\b.*",  # of other kinds of rules
     r"\w+ id_server .*",  # identity servers are not asked anything
 )

@@ -93,7 +93,7 @@ class Network:
     def __init__(self, make_database: Callable[[], Awaitable[str]], directory: Path) -> None:
         self._make_database = make_database
         self._directory = directory
-        self._authority = Authority(directory)
+        self.authority = Authority(directory)
         self._cut: set[frozenset[str]] = set()
         self.nodes: list[Node] = []
         self.register: Callable[[Any, str], Awaitable[Client]]
@@ -101,11 +101,11 @@ class Network:
     async def server(self, **settings: Any) -> Node:
         """Starts one more server."""
         port = free_port()
-        issued = self._authority.issue(["localhost", "127.0.0.1"])
+        issued = self.authority.issue(["localhost", "127.0.0.1"])
         data_dir = self._directory / f"server-{port}"
         data_dir.mkdir()
         federation = {
-            "ca_file": str(self._authority.ca_file),
+            "ca_file": str(self.authority.ca_file),
             "allow_addresses": ["127.0.0.0/8", "::1"],
             "allow_domains": None,
             "timeout_seconds": 30,

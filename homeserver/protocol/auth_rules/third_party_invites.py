@@ -17,6 +17,7 @@ from homeserver.protocol.canonical_json import encode_canonical_json
 from homeserver.protocol.errors import AuthRuleError
 from homeserver.protocol.events import Event, StateMap
 from homeserver.protocol.hashing import decode_base64
+from homeserver.protocol.room_versions import RoomVersion
 
 #: Real invites carry one signature and at most a few keys. Without a bound, one event full of signatures against
 #: another full of keys would cost minutes of verifying, again in every state resolution.
@@ -59,18 +60,45 @@ def check_third_party_invite(event: Event, state: StateMap) -> None:
 
 
 def _is_signed(event: Event, signed: Mapping[str, Any], keys_from: Mapping[str, Any]) -> bool:
+    return next(_signers(event.room_version, signed, keys_from), None) is not None
+
+
+def signing_keys(
+    room_version: RoomVersion, signed: Mapping[str, Any], keys_from: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Of the keys in the content of an m.room.third_party_invite those with which `signed` is signed, each with the
+    URLs at which to ask whether it is still valid.
+
+    # spec: client-server-api/#mroomthird_party_invite
+    """
+    signers = set(_signers(room_version, signed, keys_from))
+    listed = keys_from.get("public_keys")
+    found: dict[str, list[str]] = {}
+    for entry in (keys_from, *(listed if isinstance(listed, list) else ())):
+        if not isinstance(entry, dict) or _decode(entry.get("public_key")) not in signers:
+            continue
+        urls = found.setdefault(entry["public_key"], [])
+        url = entry.get("key_validity_url")
+        if isinstance(url, str) and url and url not in urls and len(urls) < _MAX_KEYS:
+            urls.append(url)
+    return found
+
+
+def _signers(room_version: RoomVersion, signed: Mapping[str, Any], keys_from: Mapping[str, Any]) -> Iterator[bytes]:
     signatures = _first(_signatures(signed), _MAX_SIGNATURES)
     keys = _first(_public_keys(keys_from), _MAX_KEYS)
     if not signatures or not keys:
-        return False
+        return
     try:
         message = encode_canonical_json(
             {key: value for key, value in signed.items() if key not in ("signatures", "unsigned")},
-            strict=event.room_version.strict_canonical_json,
+            strict=room_version.strict_canonical_json,
         )
     except ValueError:
-        return False
-    return any(_verifies(message, signature, public_key) for public_key in keys for signature in signatures)
+        return
+    for public_key in keys:
+        if any(_verifies(message, signature, public_key) for signature in signatures):
+            yield public_key
 
 
 def _verifies(message: bytes, signature: bytes, key: bytes) -> bool:

@@ -1,0 +1,50 @@
+"""Rooms made together with people of other servers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.client import RequestFailed
+from tests.support.federating import Network
+
+
+async def test_a_room_is_made_even_if_invitations_fail(network: Network) -> None:
+    """Servers that are down or refuse keep nobody else from being invited; the answer is the room all the same."""
+    one, two, three = [await network.server() for _ in range(3)]
+    alice = await one.user("alice")
+    bob, blocking, carol = await two.user("bob"), await two.user("blocking"), await three.user("carol")
+    await blocking.request(
+        "PUT",
+        f"/user/{blocking.user_id}/account_data/m.invite_permission_config",
+        {"default_action": "block"},
+    )
+    network.cut(one, three)
+    nobody = f"@nobody:{two.name}"
+    invite = [carol.user_id, blocking.user_id, nobody, bob.user_id]
+    room_id = await alice.create_room(preset="private_chat", invite=invite)
+    await bob.sync_until(lambda: bob.room(room_id).membership == "invite", "to be invited")
+    state = await alice.state_ids(room_id)
+    assert {key for type, key in state if type == "m.room.member"} == {alice.user_id, bob.user_id}
+    network.heal()
+    await alice.membership(room_id, "invite", carol.user_id)
+    await carol.join(room_id, via=one.name)
+
+
+async def test_what_can_be_seen_beforehand_makes_no_room(network: Network) -> None:
+    """A malformed user id, or more invitations than the limit allows, is refused before there is a room."""
+    one = await network.server(rate_limits={"enabled": True, "invite": {"per_second": 0.001, "burst": 2}})
+    alice = await one.user("alice")
+    people = [f"@user{number}:{one.name}" for number in range(2)]
+    refused: list[tuple[dict[str, Any], int, str]] = [
+        ({"invite": ["nobody"]}, 400, "M_INVALID_PARAM"),
+        ({"invite": [5]}, 400, "M_BAD_JSON"),
+        ({"invite": people}, 429, "M_LIMIT_EXCEEDED"),
+    ]
+    await alice.create_room(invite=people[:1])
+    for body, status, errcode in refused:
+        with pytest.raises(RequestFailed) as failed:
+            await alice.request("POST", "/createRoom", body)
+        assert (failed.value.status, failed.value.errcode) == (status, errcode)
+    assert len((await alice.request("GET", "/joined_rooms"))["joined_rooms"]) == 1
