@@ -36,7 +36,8 @@ from federation.transactions import Transactions
 from federation.transport import Transport
 from homeserver import metrics
 from homeserver.accounts.device_activity import DeviceActivity
-from homeserver.accounts.interactive_auth import expire_sessions_now_and_then
+from homeserver.accounts.interactive_auth import expire_sessions_now_and_then, make_sessions
+from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.register import create_account
 from homeserver.appservice_registrations import Appservices, load_appservices
 from homeserver.changes import Changes
@@ -195,6 +196,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         stack.push_async_callback(activity.write)
         await stack.enter_async_context(_background(activity.run))
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
+        await stack.enter_async_context(_background(services.login_attempts.sweep_now_and_then))
         await stack.enter_async_context(_presence(services))
         await stack.enter_async_context(_background(services.delayed_events.run))
         await stack.enter_async_context(_background(services.mail.run))
@@ -244,6 +246,8 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receipts=Receipts(stream, names),
             remote=remote,
             rate_limits=rate_limits,
+            login_attempts=LoginAttempts(stream.pool, config.rate_limits),
+            uia=make_sessions(stream.pool, secrets.token),
             outbound=outbound,
             mail=_mail_sender(config, stream.pool),
         )

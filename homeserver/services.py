@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from homeserver.accounts.interactive_auth import Sessions
+    from homeserver.accounts.login_attempts import LoginAttempts
     from homeserver.changes import Changes
     from homeserver.config import Config
     from homeserver.mail import MailSender
@@ -50,6 +52,8 @@ class Services:
     receipts: Receipts
     remote: Remote
     rate_limits: RateLimits
+    login_attempts: LoginAttempts
+    uia: Sessions
     outbound: OutboundClient
     mail: MailSender
 

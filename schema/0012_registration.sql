@@ -1,2 +1,47 @@
--- Registration and limits that survive a restart.
-SELECT;
+-- Registration, and limits that survive a restart.
+
+-- User-interactive authentication: what has been proved, and which sessions have been used up. The id of a session says
+-- by itself what it is for, so that only those take a row in which something has happened. `key` is a hash of the id.
+DROP TABLE uia_sessions;
+CREATE TABLE uia_sessions (
+    key        bytea PRIMARY KEY,
+    completed  jsonb NOT NULL,
+    used       boolean NOT NULL DEFAULT false,
+    created_ts bigint NOT NULL
+);
+CREATE INDEX uia_sessions_created ON uia_sessions (created_ts);
+
+-- Buckets of limits that all processes share: `full_ts` is when (in ms) the bucket will be full again. Who or what is
+-- counted stands in `key` as a hash: people type passwords where names belong.
+CREATE TABLE rate_limits (
+    key     bytea PRIMARY KEY,
+    full_ts double precision NOT NULL
+);
+CREATE INDEX rate_limits_full ON rate_limits (full_ts);
+
+-- Addresses from which somebody has logged in: attacks on the account from elsewhere don't count there.
+CREATE TABLE login_addresses (
+    user_nid bigint NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    address  text NOT NULL,
+    last_ts  bigint NOT NULL,
+    PRIMARY KEY (user_nid, address)
+);
+
+-- Which edition of which document who has accepted.
+CREATE TABLE accepted_terms (
+    user_nid    bigint NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    policy      text NOT NULL,
+    version     text NOT NULL,
+    accepted_ts bigint NOT NULL,
+    PRIMARY KEY (user_nid, policy, version)
+);
+
+-- Rooms that a new user is still to join.
+CREATE TABLE pending_joins (
+    user_nid bigint NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    room     text NOT NULL,
+    tries    integer NOT NULL DEFAULT 0,
+    next_ts  bigint NOT NULL,
+    PRIMARY KEY (user_nid, room)
+);
+CREATE INDEX pending_joins_due ON pending_joins (next_ts);

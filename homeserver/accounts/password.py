@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from homeserver.accounts.password_policy import check_new_password
 from homeserver.config import PasswordsConfig
 from homeserver.passwords import UnusablePassword, check_password_async, hash_password_async, needs_rehash
-from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, NotFound
+from homeserver.protocol.errors import Forbidden, InvalidParam, NotFound
 from homeserver.storage.accounts import Account, find_account, find_password_hash, update_password_hash
 from homeserver.storage.devices import delete_all_devices
 from homeserver.storage.stream import Connection, Pool
 
 
-async def hash_new_password(password: str, config: PasswordsConfig) -> str:
+async def hash_new_password(password: str, config: PasswordsConfig, localpart: str = "") -> str:
     """The hash of a password that somebody wants to have.
 
-    :raises BadRequest: M_WEAK_PASSWORD if it is too short
+    :param localpart: of who wants it; "" if that is not known yet
+    :raises BadRequest: M_WEAK_PASSWORD if the rules of `config` refuse it
     :raises InvalidParam: if it is longer than what can be hashed
     """
-    # spec: client-server-api/#password-management
-    if len(password) < config.minimum_length:
-        raise BadRequest(
-            f"The password must have at least {config.minimum_length} characters", errcode="M_WEAK_PASSWORD"
-        )
+    check_new_password(password, config, localpart)
     try:
         return await hash_password_async(password, config.bcrypt_cost, _pepper(config))
     except UnusablePassword as error:

@@ -9,12 +9,14 @@ import logging
 
 from homeserver.accounts.deactivate import deactivate
 from homeserver.accounts.password import hash_new_password, set_password
+from homeserver.accounts.password_policy import check_new_password
 from homeserver.client_api.own_user import prove_owner
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
 from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import localpart_of
 from homeserver.services import Services
 from homeserver.storage.members import joined_rooms
 
@@ -36,10 +38,11 @@ async def post_password(services: Services, request: ApiRequest) -> JsonObject:
     body = await request.json()
     new_password = string(body, "new_password", required=True)
     logout_devices = boolean(body, "logout_devices", default=True)
+    check_new_password(new_password, services.config.passwords, localpart_of(requester.user_id))
     proof = await prove_owner(services, request, body, "POST /account/password")
     if proof is None:
         raise Forbidden("Users of application services have no password")
-    password_hash = await hash_new_password(new_password, services.config.passwords)
+    password_hash = await hash_new_password(new_password, services.config.passwords, localpart_of(requester.user_id))
     async with services.stream.write() as write:
         await proof.use(write.conn)
         gone = await set_password(

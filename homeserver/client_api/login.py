@@ -83,12 +83,10 @@ def _given(account: Account) -> Claim:
 
 
 async def _by_password(services: Services, request: ApiRequest, body: JsonObject) -> Claim:
-    request.limit("login", address_key(request.client_address))
     password = string(body, "password", required=True, max_length=512)
     user_id = user_id_of(body, services.server_name)
-    # From many addresses at once one account can be attacked no faster than from one.
-    request.limit("login", user_id)
-    return _given(await check_credentials(services.pool, services.config.passwords, user_id, password))
+    async with services.login_attempts.attempt(request.client_address, user_id):
+        return _given(await check_credentials(services.pool, services.config.passwords, user_id, password))
 
 
 async def _by_token(services: Services, request: ApiRequest, body: JsonObject) -> Claim:

@@ -17,7 +17,7 @@ def check_own_user(request: ApiRequest) -> None:
 
 
 async def prove_owner(services: Services, request: ApiRequest, body: JsonObject, operation: str) -> Proof | None:
-    """Has the user prove with the password that the account is theirs; None for users of application services.
+    """Has the user prove that the account is theirs; None for users of application services.
 
     :param operation: what it is for, named with its path
     :raises AuthRequired: until it is proved
@@ -26,6 +26,13 @@ async def prove_owner(services: Services, request: ApiRequest, body: JsonObject,
     requester = request.requester
     if requester.appservice_id is not None:
         return None
-    if "auth" in body:
-        request.limit("login", requester.user_id)
-    return await owner_challenge(services.pool, services.config, requester.user_id, operation).answer(body)
+    challenge = await owner_challenge(
+        services.uia,
+        services.config,
+        services.login_attempts,
+        user_id=requester.user_id,
+        user_nid=requester.user_nid,
+        operation=operation,
+        address=request.client_address,
+    )
+    return await challenge.answer(body)
