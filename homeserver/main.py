@@ -39,6 +39,7 @@ from homeserver.accounts.device_activity import DeviceActivity
 from homeserver.accounts.interactive_auth import expire_sessions_now_and_then, make_sessions
 from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.register import create_account
+from homeserver.accounts.web_sessions import expire_sessions_now_and_then as expire_web_sessions_now_and_then
 from homeserver.appservice_registrations import Appservices, load_appservices
 from homeserver.changes import Changes
 from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
@@ -75,6 +76,7 @@ from homeserver.storage.names import Names
 from homeserver.storage.pool import create_pool
 from homeserver.storage.state_snapshots import StateSnapshots
 from homeserver.storage.stream import DatabaseInUse, Pool, Stream, lock_database, open_stream
+from homeserver.web.routes import WEB_ROUTES
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +199,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(activity.run))
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
         await stack.enter_async_context(_background(services.login_attempts.sweep_now_and_then))
+        await stack.enter_async_context(_background(partial(expire_web_sessions_now_and_then, pool, config.web)))
         await stack.enter_async_context(_presence(services))
         await stack.enter_async_context(_background(services.delayed_events.run))
         await stack.enter_async_context(_background(services.mail.run))
@@ -504,7 +507,7 @@ async def _bind(runner: web.ServerRunner, listener: ListenerConfig) -> str:
 def _served_routes(serves: Collection[str], federation: Federation) -> list[Route]:
     parts = {
         "federation": federation_routes(federation),
-        "client": CLIENT_ROUTES,
+        "client": [*CLIENT_ROUTES, *WEB_ROUTES],
         "admin": ADMIN_ROUTES,
         "metrics": [Route("GET", "/metrics", get_metrics, Auth.NONE)],
     }

@@ -20,6 +20,7 @@ from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.identity_servers import IdentityServersConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
+from homeserver.config.web import WebConfig
 
 # spec: appendices/#server-name
 _SERVER_NAME = re.compile(r"(?:[0-9A-Za-z.-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
@@ -421,6 +422,7 @@ class Config(Section):
     phone: PhoneConfig = Field(PhoneConfig(), description="Text messages that this server sends.")
     sessions: SessionsConfig = Field(SessionsConfig(), description="How long a login lasts.")
     oauth2: OAuth2Config = Field(OAuth2Config(), description="Signing in by OAuth 2.0.")
+    web: WebConfig = Field(WebConfig(), description="The pages on which people sign in and see to their account.")
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
     user_directory: UserDirectoryConfig = Field(UserDirectoryConfig(), description="Whom people find by name.")
     delayed_events: DelayedEventsConfig = Field(

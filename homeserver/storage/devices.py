@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from homeserver.storage.stream import Connection
+from homeserver.storage.web_sessions import delete_all_sessions as delete_web_sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ async def delete_devices(conn: Connection, user_nid: int, device_ids: Collection
 
 
 async def delete_all_devices(conn: Connection, user_nid: int, *, except_device_id: str | None = None) -> list[str]:
-    """Deletes all devices of a user (but one) and with them their access tokens.
+    """Deletes all devices of a user (but one) and with them their access tokens; browsers' sessions end too.
 
     :returns: those that there were
     """
@@ -102,6 +103,7 @@ async def delete_all_devices(conn: Connection, user_nid: int, *, except_device_i
         user_nid,
         except_device_id,
     )
+    await delete_web_sessions(conn, user_nid)
     return [row["device_id"] for row in rows]
 
 

@@ -1,0 +1,14 @@
+"""All pages as one table. They are served where a listener serves `client`."""
+
+from __future__ import annotations
+
+from homeserver.http import Route
+from homeserver.web import profile, security, sessions, sign_in, static
+
+WEB_ROUTES: list[Route] = [
+    *static.ROUTES,
+    *sign_in.ROUTES,
+    *profile.ROUTES,
+    *sessions.ROUTES,
+    *security.ROUTES,
+]

@@ -1,0 +1,48 @@
+"""A page's handlers -> routes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+from urllib.parse import urlencode
+
+from homeserver.http import ApiRequest, Auth, Response, Route
+from homeserver.services import Services
+from homeserver.web.pages import error_page, redirect
+from homeserver.web.visits import Visit, open_visit
+
+PageHandler: TypeAlias = Callable[[Visit], Awaitable[Response]]
+
+
+def page_routes(
+    path: str, *, get: PageHandler | None = None, post: PageHandler | None = None, signed_in: bool = False
+) -> list[Route]:
+    """The routes of one page.
+
+    :param signed_in: whether it is only for who is signed in; others are sent to sign in first and then back here
+    """
+    handlers = {"GET": get, "POST": post}
+    return [
+        Route(method, path, _opening(handler, signed_in), Auth.NONE, error_page=error_page)
+        for method, handler in handlers.items()
+        if handler is not None
+    ]
+
+
+def _opening(handler: PageHandler, signed_in: bool) -> Callable[[Services, ApiRequest], Awaitable[Response]]:
+    async def handle(services: Services, request: ApiRequest) -> Response:
+        visit = await open_visit(services, request)
+        if signed_in and visit.session is None:
+            return to_sign_in(visit)
+        return await handler(visit)
+
+    return handle
+
+
+def to_sign_in(visit: Visit, path: str = "/account/sign-in") -> Response:
+    """Sends whoever is not signed in to where they can be, and afterwards back to this page."""
+    request = visit.request
+    target = request.raw_target if request.method == "GET" else request.raw_target.partition("?")[0]
+    # What browsers send is ASCII; of other bytes no address can be made.
+    target = target if target.isascii() else ""
+    return redirect(visit, f"{path}?{urlencode({'continue': target})}")

@@ -1,0 +1,50 @@
+"""A real browser at the server's pages: Chromium, with JavaScript switched off unless a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    """A browser without windows."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def open_browser(chromium: Browser) -> AsyncIterator[Callable[..., Awaitable[BrowserContext]]]:
+    """A function that gives a browser profile of its own: no JavaScript, no cookies, English."""
+    contexts: list[BrowserContext] = []
+
+    async def make(**options: Any) -> BrowserContext:
+        context = await chromium.new_context(**{"java_script_enabled": False, "locale": "en-GB", **options})
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        return context
+
+    yield make
+    for context in contexts:
+        await context.close()
+
+
+@pytest.fixture
+async def browser_page(open_browser: Callable[..., Awaitable[BrowserContext]]) -> Page:
+    """A tab in such a profile."""
+    return await (await open_browser()).new_page()
