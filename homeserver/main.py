@@ -76,6 +76,7 @@ from homeserver.storage.names import Names
 from homeserver.storage.pool import create_pool
 from homeserver.storage.state_snapshots import StateSnapshots
 from homeserver.storage.stream import DatabaseInUse, Pool, Stream, lock_database, open_stream
+from homeserver.sync.sent_members import SentMembers
 from homeserver.web.routes import WEB_ROUTES
 
 log = logging.getLogger(__name__)
@@ -247,6 +248,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             presence=Presence(typing, enabled=config.presence.enabled),
             delayed_events=DelayedEvents(membership, delays, partial(rate_limits.use, "message")),
             receipts=Receipts(stream, names),
+            sent_members=SentMembers(),
             remote=remote,
             rate_limits=rate_limits,
             login_attempts=LoginAttempts(stream.pool, config.rate_limits),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from homeserver.rooms.typing_users import TypingUsers
     from homeserver.secrets import Secrets
     from homeserver.storage.stream import Pool, Stream
+    from homeserver.sync.sent_members import SentMembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Services:
     presence: Presence
     delayed_events: DelayedEvents
     receipts: Receipts
+    sent_members: SentMembers
     remote: Remote
     rate_limits: RateLimits
     login_attempts: LoginAttempts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
-from homeserver.client_api.rooms import resolve_alias, room_of
+from homeserver.client_api.rooms import check_alias_free, resolve_alias, room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import string
 from homeserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound
@@ -30,6 +30,7 @@ async def get_alias(services: Services, request: ApiRequest) -> JsonObject:
 async def put_alias(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3directoryroomroomalias"""
     alias = _own_alias(services, request)
+    check_alias_free(request, alias)
     room_id = string(await request.json(), "room_id", required=True)
     if not is_room_id(room_id):
         raise InvalidParam("room_id must be a room id")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import invited_address, user_id_in
+from homeserver.client_api.rooms import check_alias_free, invited_address, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import array_of_objects, array_of_strings, boolean, json_object, string
 from homeserver.protocol.errors import BadJson, InvalidParam, TooLarge
@@ -20,6 +20,8 @@ async def post_create_room(services: Services, request: ApiRequest) -> JsonObjec
     """# spec: client-server-api/#post_matrixclientv3createroom"""
     body, creator = await request.json(), request.requester.user_id
     wanted = _room_request(services, creator, body)
+    if wanted.alias is not None:
+        check_alias_free(request, wanted.alias)
     addresses = [invited_address(each) for each in array_of_objects(body, "invite_3pid", max_items=_MOST_ADDRESSES)]
     for access, _ in addresses:
         services.third_party_invites.identity_servers.check_trusted(access.server)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from homeserver.client_api.room_access import joined_room_of
 from homeserver.client_api.rooms import room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
+from homeserver.protocol.errors import Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.rooms.visibility import Access, access
 from homeserver.storage.events import ORD_SHIFT, events_by_nid
+from homeserver.storage.members import joined_of_server, membership_in
+from homeserver.storage.names import Room
 from homeserver.storage.room_state import FOREVER
+from homeserver.storage.stream import Connection
 from homeserver.storage.sync_reads import member_nids_at
 from homeserver.sync.client_events import state_events
 from homeserver.sync.tokens import parse_place
@@ -57,8 +60,10 @@ def _is_wanted(membership: str | None, only: str | None, but: str | None) -> boo
 
 async def get_joined_members(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3roomsroomidjoined_members"""
-    room = await joined_room_of(services, request)
+    room = await room_of(services, request)
     async with services.pool.acquire() as conn:
+        if not await _may_list(services, request, conn, room):
+            raise Forbidden("You are not in that room")
         events = await events_by_nid(conn, await member_nids_at(conn, room.nid, FOREVER - 1))
     joined: JsonObject = {}
     for stored in events.values():
@@ -67,6 +72,22 @@ async def get_joined_members(services: Services, request: ApiRequest) -> JsonObj
             named = {"display_name": event.content.get("displayname"), "avatar_url": event.content.get("avatar_url")}
             joined[event.state_key] = {key: value for key, value in named.items() if isinstance(value, str)}
     return {"joined": joined}
+
+
+async def _may_list(services: Services, request: ApiRequest, conn: Connection, room: Room) -> bool:
+    """Whether the user is in the room; of an application service any of its users may be.
+
+    # spec: client-server-api/#get_matrixclientv3roomsroomidjoined_members
+    """
+    requester = request.requester
+    own = await membership_in(conn, room.nid, requester.user_nid)
+    if own is not None and own.membership == "join":
+        return True
+    appservice = request.http.authenticator.appservice(request)
+    if appservice is None:
+        return False
+    here = await joined_of_server(conn, room.nid, services.server_name)
+    return any(appservice.covers_user(user_id) for user_id in here)
 
 
 ROUTES: list[Route] = [

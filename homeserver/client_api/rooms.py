@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from homeserver.http import ApiRequest
 from homeserver.http.bodies import string
-from homeserver.protocol.errors import InvalidParam, NotFound
+from homeserver.protocol.errors import BadRequest, InvalidParam, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id, is_user_id
 from homeserver.rooms.identity_servers import IdentityAccess, Threepid
@@ -54,6 +54,16 @@ async def room_id_or_alias(services: Services, value: str) -> tuple[str, list[st
     if is_room_id(value):
         return value, []
     return await resolve_alias(services, value)
+
+
+def check_alias_free(request: ApiRequest, alias: str) -> None:
+    """:raises BadRequest: M_EXCLUSIVE if an application service claims this alias for itself alone
+
+    # spec: application-service-api/#registration
+    """
+    appservice_id = request.requester.appservice_id
+    if request.http.appservices.excluding_alias(alias, other_than=appservice_id):
+        raise BadRequest("This alias belongs to an application service", errcode="M_EXCLUSIVE")
 
 
 def via_servers(request: ApiRequest) -> Sequence[str]:

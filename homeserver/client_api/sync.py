@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from homeserver.http import ApiRequest, Auth, Requester, Route, client_routes
 from homeserver.protocol.canonical_json import decode_json
@@ -15,17 +14,14 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import DEFAULT_FILTER, Filter, parse_filter
 from homeserver.storage.filters import find_filter
 from homeserver.sync.client_events import Reader
-from homeserver.sync.sent_members import SentMembers
 from homeserver.sync.service import LONGEST_WAIT, SyncRequest, sync
 from homeserver.sync.tokens import parse_sync_token
 from homeserver.sync.view import Sources
 
 if TYPE_CHECKING:
     from homeserver.services import Services
-    from homeserver.storage.stream import Stream
 
 _MAX_INTEGER = 2**63 - 1
-_sent_members: WeakKeyDictionary[Stream, SentMembers] = WeakKeyDictionary()
 
 
 def sync_sources(services: Services) -> Sources:
@@ -36,7 +32,7 @@ def sync_sources(services: Services) -> Sources:
         changes=services.changes,
         names=services.timeline.names,
         typing=services.typing,
-        sent_members=_sent_members.setdefault(services.stream, SentMembers()),
+        sent_members=services.sent_members,
         presence=services.presence,
     )
 

@@ -128,6 +128,17 @@ async def is_any_joined(conn: Connection, room_nid: int, server: str) -> bool:
     return found
 
 
+async def joined_of_server(conn: Connection, room_nid: int, server: str) -> list[str]:
+    """The ids of the joined users of that server."""
+    rows = await conn.fetch(
+        "SELECT u.user_id FROM room_members m JOIN users u USING (user_nid) "
+        "WHERE m.room_nid = $1 AND m.membership = 'join' AND u.server = $2",
+        room_nid,
+        server,
+    )
+    return [row["user_id"] for row in rows]
+
+
 async def joined_servers(conn: Connection, room_nid: int) -> list[str]:
     """The servers with a joined user, those with the most first."""
     rows = await conn.fetch(

@@ -27,7 +27,10 @@ async def bridge(database: str, tmp_path: Path) -> AsyncIterator[Api]:
                 "as_token": "as-secret",
                 "hs_token": "hs-secret",
                 "sender_localpart": "_bridge",
-                "namespaces": {"users": [{"exclusive": True, "regex": "@_irc_.*"}]},
+                "namespaces": {
+                    "users": [{"exclusive": True, "regex": "@_irc_.*"}],
+                    "aliases": [{"exclusive": True, "regex": "#_irc_.*"}],
+                },
             }
         )
     )
@@ -112,3 +115,30 @@ async def test_its_users_have_no_password(bridge: Api) -> None:
     assert (await bridge.post("/login", body)).errcode == "M_FORBIDDEN"
     answer = await bridge.post("/account/password?user_id=@_irc_bob:test.example", {"new_password": "another one"})
     assert answer.errcode == "M_FORBIDDEN"
+
+
+async def test_it_lists_members_where_one_of_its_users_is(bridge: Api) -> None:
+    """/joined_members is for who is in the room; an application service may ask if any of its users is."""
+    await _register(bridge)
+    alice = await bridge.as_token(None).login("alice")
+    room = (await alice.post("/createRoom", {"preset": "public_chat"})).body["room_id"]
+    path = f"/rooms/{room}/joined_members"
+    assert (await bridge.get(path)).errcode == "M_FORBIDDEN"
+    assert (await bridge.post(f"/join/{room}?user_id=@_irc_bob:test.example", {})).status == 200
+    members = {alice.user_id, "@_irc_bob:test.example"}
+    for query in ("", "?user_id=@_irc_bob:test.example", "?user_id=@_bridge:test.example"):
+        assert (await bridge.get(path + query)).body["joined"].keys() == members
+    carol = await bridge.as_token(None).register("carol")
+    assert (await carol.get(path)).errcode == "M_FORBIDDEN"
+    assert (await bridge.get("/rooms/!unknown:test.example/joined_members")).errcode == "M_NOT_FOUND"
+
+
+async def test_nobody_else_makes_aliases_of_its_namespace(bridge: Api) -> None:
+    """An alias in an exclusive namespace is for the service alone: M_EXCLUSIVE, and no room."""
+    alice = await bridge.as_token(None).login("alice")
+    room = (await alice.post("/createRoom", {})).body["room_id"]
+    refused = await alice.put("/directory/room/%23_irc_chat:test.example", {"room_id": room})
+    assert (refused.status, refused.errcode) == (400, "M_EXCLUSIVE")
+    assert (await alice.post("/createRoom", {"room_alias_name": "_irc_chat"})).errcode == "M_EXCLUSIVE"
+    assert (await alice.get("/joined_rooms")).body["joined_rooms"] == [room]
+    assert (await bridge.post("/createRoom", {"room_alias_name": "_irc_chat"})).status == 200
