@@ -35,13 +35,3 @@ CREATE TABLE accepted_terms (
     accepted_ts bigint NOT NULL,
     PRIMARY KEY (user_nid, policy, version)
 );
-
--- Rooms that a new user is still to join.
-CREATE TABLE pending_joins (
-    user_nid bigint NOT NULL REFERENCES accounts ON DELETE CASCADE,
-    room     text NOT NULL,
-    tries    integer NOT NULL DEFAULT 0,
-    next_ts  bigint NOT NULL,
-    PRIMARY KEY (user_nid, room)
-);
-CREATE INDEX pending_joins_due ON pending_joins (next_ts);

@@ -139,7 +139,6 @@ async def register(
     terms = proved.get(TERMS)
     if isinstance(terms, dict):
         await registrations.insert_accepted_terms(conn, account.user_nid, terms, now_ms)
-    await registrations.insert_pending_joins(conn, account.user_nid, config.registration.auto_join_rooms, now_ms)
     return account
 
 
