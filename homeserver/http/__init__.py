@@ -5,6 +5,7 @@
     bodies.py          JSON bodies and typed access to their keys, which refuses what is not as the specification says
     authentication.py  access token -> Requester, for users, guests and application services
     restrictions.py    what accounts that are locked, suspended or shadow-banned may not do
+    own_address.py     where browsers and clients reach this server
     known_tokens.py    tokens that were looked up a moment ago
     responses.py       JSON and error responses, CORS headers, compression
     server.py          one request from beginning to end: route, authenticate, limit, handle, answer, count
