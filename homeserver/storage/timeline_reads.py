@@ -15,6 +15,7 @@ from homeserver.storage.events import COLUMNS, StoredEvent, stored_event
 from homeserver.storage.stream import Connection
 
 MOST_SCANNED = 5_000  # events that one page of history looks at
+MOST_SCANNED_OF_A_ROOM = 1_000  # the same for the newest events of one room; there may be thousands of rooms
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,19 @@ def filter_condition(filter: EventFilter, ignored: Collection[int], arguments: l
 
 
 async def newest_events(
-    conn: Connection, windows: Sequence[Window], count: int, filter: EventFilter, ignored: Collection[int]
+    conn: Connection,
+    windows: Sequence[Window],
+    count: int,
+    filter: EventFilter,
+    ignored: Collection[int],
+    *,
+    most_scanned: int | None = None,
 ) -> dict[int, list[StoredEvent]]:
-    """The newest `count` live events of each window that pass the filter, oldest first: room_nid -> events."""
+    """The newest `count` live events of each window that pass the filter, oldest first: room_nid -> events.
+
+    :param most_scanned: how many events of a window are looked at (`ends_of_scans` says down to where that is); None:
+        as many as it takes
+    """
     if not windows or count <= 0:
         return {}
     arguments: list[Any] = [
@@ -76,6 +87,7 @@ async def newest_events(
         [window.after for window in windows],
         [window.until for window in windows],
         count,
+        most_scanned,
     ]
     condition = filter_condition(filter, ignored, arguments)
     rows = await conn.fetch(
@@ -84,9 +96,11 @@ async def newest_events(
           FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (room_nid, after, until)
           JOIN rooms r ON r.room_nid = w.room_nid
           CROSS JOIN LATERAL (
-            SELECT * FROM events e
-             WHERE e.room_nid = w.room_nid AND e.ord > w.after AND e.ord <= w.until AND e.live AND {condition}
-             ORDER BY e.ord DESC LIMIT $4
+            SELECT * FROM (
+                SELECT * FROM events e
+                 WHERE e.room_nid = w.room_nid AND e.ord > w.after AND e.ord <= w.until AND e.live
+                 ORDER BY e.ord DESC LIMIT $5
+            ) e WHERE {condition} ORDER BY e.ord DESC LIMIT $4
           ) e
          ORDER BY e.ord
         """,  # noqa: S608
@@ -96,6 +110,27 @@ async def newest_events(
     for row in rows:
         found.setdefault(row["room_nid"], []).append(stored_event(row))
     return found
+
+
+async def ends_of_scans(conn: Connection, windows: Sequence[Window], most_scanned: int) -> dict[int, int]:
+    """room_nid -> the place of the last event that such a scan looks at; of windows that have so many live events."""
+    if not windows:
+        return {}
+    rows = await conn.fetch(
+        """
+        SELECT w.room_nid, e.ord FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS w (room_nid, after, until)
+          CROSS JOIN LATERAL (
+            SELECT e.ord FROM events e
+             WHERE e.room_nid = w.room_nid AND e.ord > w.after AND e.ord <= w.until AND e.live
+             ORDER BY e.ord DESC OFFSET $4::bigint - 1 LIMIT 1
+          ) e
+        """,
+        [window.room_nid for window in windows],
+        [window.after for window in windows],
+        [window.until for window in windows],
+        most_scanned,
+    )
+    return {row["room_nid"]: row["ord"] for row in rows}
 
 
 async def rooms_known_from_the_start(conn: Connection, room_nids: Collection[int]) -> set[int]:

@@ -64,12 +64,13 @@ async def room_counts(view: View, room_nids: Collection[int]) -> dict[int, Unrea
 
 async def changed_rooms(view: View, room_nids: Collection[int], since: int) -> set[int]:
     """Those of the rooms whose counts may have changed since, though the filter lets nothing through that shows it."""
-    if not room_nids or not (_hides_events(view.filter.timeline) or _hides_receipts(view.filter.ephemeral)):
+    if not room_nids or not (hides_events(view.filter.timeline) or _hides_receipts(view.filter.ephemeral)):
         return set()
     return await rooms_with_changed_counts(view.conn, view.reader.user_nid, room_nids, since, view.until)
 
 
-def _hides_events(filter: EventFilter) -> bool:
+def hides_events(filter: EventFilter) -> bool:
+    """Whether the filter may leave out events."""
     included = (filter.types, filter.senders, filter.rooms, filter.contains_url)
     related = (filter.related_by_rel_types, filter.related_by_senders)
     excluded = (filter.not_types, filter.not_senders, filter.not_rooms)

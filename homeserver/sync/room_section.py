@@ -13,8 +13,15 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import EventFilter
 from homeserver.rooms.visibility import Sight
 from homeserver.storage.events import ORD_SHIFT, StoredEvent
-from homeserver.storage.timeline_reads import Window, newest_events, rooms_known_from_the_start
+from homeserver.storage.timeline_reads import (
+    MOST_SCANNED_OF_A_ROOM,
+    Window,
+    ends_of_scans,
+    newest_events,
+    rooms_known_from_the_start,
+)
 from homeserver.sync.client_events import Shape, state_events, timeline_events
+from homeserver.sync.notification_counts import hides_events
 from homeserver.sync.room_state_delta import StatePart, changes_summary, read_spans, state_sections
 from homeserver.sync.room_summary import summaries
 from homeserver.sync.shared_reads import shared_reads
@@ -112,7 +119,7 @@ async def _timelines(
     view: View, windows: Sequence[RoomWindow], sections: dict[int, RoomSection]
 ) -> dict[int, list[StoredEvent]]:
     filter = view.filter.timeline
-    read = await _newest(view, windows)
+    read, ends = await _newest(view, windows)
     new = [window.room_nid for window in windows if window.since is None]
     from_the_start = await rooms_known_from_the_start(view.conn, new) if new else set()
     timelines: dict[int, list[StoredEvent]] = {}
@@ -122,18 +129,22 @@ async def _timelines(
         events = events[len(events) - filter.limit :] if more else events
         visible = visible_end(events, view.sights.get(window.room_nid))
         section = sections[window.room_nid]
-        section.limited = more or window.rejoined or len(visible) < len(events)
+        end = None if more else ends.get(window.room_nid)
+        section.limited = more or window.rejoined or len(visible) < len(events) or end is not None
         events = visible
         if window.since is None and window.room_nid not in from_the_start:
             section.limited = True
         before = events[0].ord - 1 if events and events[0].ord is not None else window.until << ORD_SHIFT
-        section.prev_batch = place_token(before)
+        section.prev_batch = place_token(before if end is None else end - 1)
         timelines[window.room_nid] = events
     return timelines
 
 
-async def _newest(view: View, windows: Sequence[RoomWindow]) -> dict[int, list[StoredEvent]]:
-    """One event more than a timeline has of each window, newest last. Those who wait for the same share the reading."""
+async def _newest(view: View, windows: Sequence[RoomWindow]) -> tuple[dict[int, list[StoredEvent]], dict[int, int]]:
+    """One event more than a timeline has of each window, newest last; those who wait for the same share the reading.
+
+    Through a filter that few events pass it may be fewer: then the place down to which there was looked.
+    """
     filter = view.filter.timeline
     places = [
         Window(
@@ -144,16 +155,24 @@ async def _newest(view: View, windows: Sequence[RoomWindow]) -> dict[int, list[S
         for window in windows
         if filter.includes_room(view.rooms[window.room_nid].room_id)
     ]
-    if view.ignored or any(window.since is None for window in windows):
-        return await newest_events(view.conn, places, filter.limit + 1, filter, view.ignored)
+    most = MOST_SCANNED_OF_A_ROOM if hides_events(filter) else None
 
     async def read(keys: list[tuple[Window, EventFilter]]) -> dict[tuple[Window, EventFilter], list[StoredEvent]]:
-        found = await newest_events(view.conn, [place for place, _ in keys], filter.limit + 1, filter, ())
+        found = await newest_events(
+            view.conn, [place for place, _ in keys], filter.limit + 1, filter, view.ignored, most_scanned=most
+        )
         return {key: found.get(key[0].room_nid, []) for key in keys}
 
-    shared = shared_reads(view.sources.stream)
-    found = await shared.get(view.until, [(place, filter) for place in places], read)
-    return {place.room_nid: events for (place, _), events in found.items()}
+    keys = [(place, filter) for place in places]
+    if view.ignored or any(window.since is None for window in windows):
+        found = await read(keys)
+    else:
+        found = await shared_reads(view.sources.stream).get(view.until, keys, read)
+    events = {place.room_nid: events for (place, _), events in found.items()}
+    if most is None:
+        return events, {}
+    short = [place for place in places if len(events[place.room_nid]) <= filter.limit]
+    return events, await ends_of_scans(view.conn, short, most)
 
 
 def visible_end(events: list[StoredEvent], sight: Sight | None) -> list[StoredEvent]:

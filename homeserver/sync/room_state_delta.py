@@ -51,7 +51,8 @@ async def read_spans(view: View, parts: Sequence[StatePart]) -> dict[int, StateK
     """Reads into each part what its state is made of, lazily loaded members aside; the keys behind the numbers."""
     lazy = view.filter.state.lazy_load_members
     by_room = {part.room_nid: part for part in parts}
-    spans = await whole_state(view.conn, [part.range for part in parts if part.since is None], members=not lazy)
+    members = not lazy and _by_type(view).matches(type="m.room.member", sender="", contains_url=False)
+    spans = await whole_state(view.conn, [part.range for part in parts if part.since is None], members=members)
     spans += await _begun(view, parts)
     if lazy:
         spans += await _changed_since_earlier_stay(view, parts)
@@ -111,9 +112,8 @@ async def state_sections(
         if view.filter.state.includes_room(view.rooms[part.room_nid].room_id):
             chosen[part.room_nid] = _choose(part, part.spans, state_after=view.state_after is not None)
             chosen[part.room_nid].update(lazy.get(part.room_nid, {}))
-    by_type = EventFilter(types=view.filter.state.types, not_types=view.filter.state.not_types)
+    by_type = _by_type(view)
     for room_nid, entries in chosen.items():
-        # What the type alone rules out need not be read.
         chosen[room_nid] = {
             key: nid
             for key, nid in entries.items()
@@ -126,6 +126,11 @@ async def state_sections(
         room_nid: [event for nid in entries.values() if (event := events.get(nid)) and _passes(view, event)]
         for room_nid, entries in chosen.items()
     }
+
+
+def _by_type(view: View) -> EventFilter:
+    """What the filter of state says of types alone: what that rules out need not be read."""
+    return EventFilter(types=view.filter.state.types, not_types=view.filter.state.not_types)
 
 
 def _choose(part: StatePart, spans: Iterable[StateSpan], *, state_after: bool) -> dict[int, int]:
