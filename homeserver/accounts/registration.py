@@ -85,6 +85,8 @@ def registration_challenge(parts: RegistrationParts, address: str) -> Challenge:
                 stages[name] = Stage(check=check, params={"public_key": config.captcha.public_key})
             case "m.login.terms":
                 stages[name] = _terms_stage(config)
+            case "m.login.email.identity":
+                stages[name] = Stage(elsewhere=True)
             case _:
                 stages[name] = Stage()
     return Challenge(parts.sessions, _OPERATION, flows(config), stages)
