@@ -195,15 +195,19 @@ async def heroes(conn: Connection, room_nids: Collection[int], but: int) -> dict
     """
     rows = await conn.fetch(
         """
-        SELECT w.room_nid, u.user_id FROM unnest($1::bigint[]) AS w (room_nid) CROSS JOIN LATERAL (
-            SELECT m.user_nid, m.membership IN ('join', 'invite') AS present, m.pos FROM room_members m
-             WHERE m.room_nid = w.room_nid AND m.user_nid <> $2
-               AND m.membership IN ('join', 'invite', 'leave', 'ban')
-             ORDER BY m.membership IN ('join', 'invite') DESC, m.pos, m.user_nid LIMIT 5
-        ) m JOIN users u ON u.user_nid = m.user_nid
-         WHERE m.present OR NOT EXISTS (
-            SELECT 1 FROM room_members o
-             WHERE o.room_nid = w.room_nid AND o.user_nid <> $2 AND o.membership IN ('join', 'invite'))
+        SELECT w.room_nid, u.user_id FROM unnest($1::bigint[]) AS w (room_nid)
+         CROSS JOIN LATERAL (
+            (SELECT m.user_nid, m.pos FROM room_members m
+              WHERE m.room_nid = w.room_nid AND m.user_nid <> $2 AND m.membership IN ('join', 'invite')
+              ORDER BY m.pos, m.user_nid LIMIT 5)
+             UNION ALL
+            -- In a room without others there are seldom many who have gone.
+            (SELECT m.user_nid, m.pos FROM room_members m
+              WHERE m.room_nid = w.room_nid AND m.user_nid <> $2 AND m.membership IN ('leave', 'ban')
+                AND NOT EXISTS (SELECT FROM room_members o WHERE o.room_nid = w.room_nid AND o.user_nid <> $2
+                                   AND o.membership IN ('join', 'invite'))
+              ORDER BY m.pos, m.user_nid LIMIT 5)
+         ) m JOIN users u ON u.user_nid = m.user_nid
          ORDER BY w.room_nid, m.pos, m.user_nid
         """,
         list(room_nids),
