@@ -51,6 +51,14 @@ async def find_account(conn: Connection, user_id: str) -> Account | None:
     return _account(row) if row is not None else None
 
 
+async def find_account_by_nid(conn: Connection, user_nid: int) -> Account | None:
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS} FROM accounts a JOIN users u USING (user_nid) WHERE a.user_nid = $1",  # noqa: S608
+        user_nid,
+    )
+    return _account(row) if row is not None else None
+
+
 async def find_accounts(conn: Connection, user_ids: Sequence[str]) -> dict[str, Account]:
     """Those of these users who have an account here."""
     rows = await conn.fetch(
@@ -154,15 +162,46 @@ async def update_restriction(conn: Connection, user_nid: int, name: str, value: 
     return bool(done)
 
 
-async def deactivate_account(conn: Connection, user_nid: int) -> bool:
-    """Takes away password, administration and profile, for good. The user id stays taken.
+async def update_admin(conn: Connection, user_nid: int, admin: bool) -> bool:
+    """Returns whether that changes anything."""
+    done = await conn.fetchval(
+        "UPDATE accounts SET admin = $2 WHERE user_nid = $1 AND admin <> $2 RETURNING true", user_nid, admin
+    )
+    return bool(done)
+
+
+async def lock_other_administrators(conn: Connection, user_nid: int) -> int:
+    """How many others administer this server and can log in. None of them stops before the transaction ends."""
+    rows = await conn.fetch(
+        "SELECT user_nid, locked OR deactivated AS out FROM accounts WHERE admin ORDER BY user_nid FOR UPDATE"
+    )
+    return sum(row["user_nid"] != user_nid and not row["out"] for row in rows)
+
+
+async def deactivate_account(conn: Connection, user_nid: int, *, erase: bool = False) -> bool:
+    """Takes away password, administration and profile. The user id stays taken.
 
     :returns: whether it was active
     """
     done = await conn.fetchval(
-        "UPDATE accounts SET deactivated = true, password_hash = NULL, admin = false, displayname = NULL, "
-        "avatar_url = NULL WHERE user_nid = $1 AND NOT deactivated RETURNING true",
+        "UPDATE accounts n SET deactivated = true, password_hash = NULL, admin = false, displayname = NULL, "
+        "avatar_url = NULL, erased = n.erased OR $2 FROM accounts o "
+        "WHERE o.user_nid = n.user_nid AND n.user_nid = $1 RETURNING NOT o.deactivated",
         user_nid,
+        erase,
     )
-    await conn.execute("DELETE FROM profile_fields WHERE user_nid = $1", user_nid)
+    return bool(done)
+
+
+async def reactivate_account(conn: Connection, user_nid: int, password_hash: str | None) -> bool:
+    """Lets an account be used again.
+
+    :returns: whether it was deactivated
+    """
+    done = await conn.fetchval(
+        "UPDATE accounts SET deactivated = false, erased = false, password_hash = $2 "
+        "WHERE user_nid = $1 AND deactivated RETURNING true",
+        user_nid,
+        password_hash,
+    )
     return bool(done)
