@@ -16,6 +16,13 @@ VERSIONS = [
 UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.e2e_cross_signing": True,  # cross-signing, under the name of its proposal
     "org.matrix.simplified_msc3575": True,  # simplified sliding sync
+    "org.matrix.msc2285.stable": True,  # private receipts
+    "org.matrix.msc3440.stable": True,  # threads
+    "org.matrix.msc3715.stable": True,  # relations in either direction
+    "org.matrix.msc3827.stable": True,  # the directory by types of rooms
+    "org.matrix.msc3856": True,  # lists of threads
+    "org.matrix.msc3981": True,  # relations of relations
+    "org.matrix.msc4222": True,  # the state after a sync's timeline
     "org.matrix.msc3391": True,  # deletion of account data
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4155": True,  # filters of invitations

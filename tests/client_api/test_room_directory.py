@@ -120,6 +120,22 @@ async def test_who_may_publish(alice: Api, api: Api) -> None:
     assert (await api.get("/directory/list/room/!unknown:test.example")).errcode == "M_NOT_FOUND"
 
 
+@pytest.mark.parametrize("field", ["visibility", "preset", "room_version", "room_alias_name"])
+async def test_an_empty_choice_is_no_choice(alice: Api, field: str) -> None:
+    """An empty string is none of the values of createRoom, and is not taken for the default; there is no room."""
+    answer = await alice.post("/createRoom", {field: ""})
+    assert answer.status == 400
+    assert answer.errcode == ("M_UNSUPPORTED_ROOM_VERSION" if field == "room_version" else "M_INVALID_PARAM")
+    assert (await alice.get("/joined_rooms")).body["joined_rooms"] == []
+
+
+async def test_an_empty_visibility_changes_nothing(alice: Api) -> None:
+    """The directory takes `public` and `private` only: an empty string does not publish a room."""
+    path = f"/directory/list/room/{quote(await _create(alice))}"
+    assert (await alice.put(path, {"visibility": ""})).errcode == "M_INVALID_PARAM"
+    assert (await alice.get(path)).body == {"visibility": "private"}
+
+
 async def test_other_servers_are_asked_only_for_users(api: Api) -> None:
     """Without a token, nobody makes this server ask another one."""
     assert (await api.get("/publicRooms", query={"server": "peer.test"})).status == 401
