@@ -22,6 +22,7 @@ import asyncpg
 
 from homeserver.config import RateLimit, RateLimitsConfig
 from homeserver.protocol.errors import Forbidden, LimitExceeded
+from homeserver.protocol.identifiers import is_user_id
 from homeserver.rate_limits import address_key
 from homeserver.storage import rate_limits
 from homeserver.storage.stream import Connection, Pool
@@ -70,7 +71,7 @@ class LoginAttempts:
         async with self._pool.acquire() as conn:
             for bucket in await self._buckets(conn, name, address, user_id):
                 await rate_limits.give_back(conn, bucket, 1000 / limit.per_second)
-            if address:
+            if address and is_user_id(user_id):
                 now_ms = int(time.time() * 1000)
                 await rate_limits.remember_address(conn, user_id, address_key(address), now_ms, _ADDRESSES_KEPT)
 
@@ -138,7 +139,7 @@ class LoginAttempts:
         """What an attempt counts for. Always in one order, so that two at once never wait for each other."""
         place = address_key(address)
         since_ms = int(time.time() * 1000) - _KNOWN_FOR_MS
-        if place and await rate_limits.is_known_address(conn, user_id, place, since_ms):
+        if place and is_user_id(user_id) and await rate_limits.is_known_address(conn, user_id, place, since_ms):
             return [rate_limits.bucket_key(name, f"{user_id} {place}")]
         return [rate_limits.bucket_key(name, key) for key in (place, user_id) if key]
 

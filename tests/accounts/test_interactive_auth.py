@@ -140,7 +140,7 @@ async def test_a_proof_is_for_one_operation_of_one_user(sessions: Sessions) -> N
     session = await _begin(challenge)
     await _refused(challenge, {"type": "code", "code": "right", "session": session})
     auth = {"type": "token", "session": session}
-    others = [
+    others: list[tuple[Challenge, JsonObject]] = [
         (_challenge(sessions, "delete", "@alice:a"), _BODY),
         (_challenge(sessions, user_id="@bob:a"), _BODY),
         (_challenge(sessions), _BODY),
@@ -194,7 +194,7 @@ async def test_a_session_is_used_once(sessions: Sessions, flows: list[Flow]) -> 
     results = await asyncio.gather(*(use(index) for index in range(5)), return_exceptions=True)
     assert sum(isinstance(result, dict) for result in results) == 1
     assert sum(isinstance(result, AuthRequired) for result in results) == 4
-    told = await _refused(challenge, body["auth"])  # type: ignore[arg-type]
+    told = await _refused(challenge, {"type": "token", "session": session})
     assert told["errcode"] == "M_FORBIDDEN"
     assert told["session"] != session
     assert "completed" not in told
