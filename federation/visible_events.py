@@ -15,6 +15,7 @@ from homeserver.protocol.events import JsonObject
 from homeserver.protocol.history_visibility import SHARED, WORLD_READABLE, server_may_see, visibility_of
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
+from homeserver.storage.erased_users import without_the_erased
 from homeserver.storage.events import ORD_SHIFT, StoredEvent
 from homeserver.storage.federation_reads import last_joined_pos, pdus_by_nid, users_of_server, visibilities_ever
 from homeserver.storage.members import is_any_joined
@@ -38,8 +39,10 @@ async def was_joined(federation: Federation, conn: Connection, room: Room, origi
 async def as_seen_by(
     federation: Federation, conn: Connection, room: Room, origin: str, events: Sequence[StoredEvent]
 ) -> list[JsonObject]:
-    """The PDUs of these events of one room."""
+    """The PDUs of these events of one room. Of users who wanted to be forgotten, no server is told any more what they
+    said: one that was there has it already."""
     asked = await _Asked.of(federation, conn, room, origin)
+    events = await without_the_erased(conn, events)
     if asked.joined and await _never_hidden(conn, room, asked):
         return [stored.event.json for stored in events]
     snapshots = federation.services.timeline.snapshots

@@ -32,6 +32,7 @@ from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.identifiers import check_new_localpart, domain_of, is_user_id, localpart_of
 from homeserver.secrets import SecretsError, load_or_create_secrets, load_or_create_signing_key, write_secret
 from homeserver.storage.accounts import Account, list_accounts
+from homeserver.storage.audit_log import Actor
 from homeserver.storage.migrate import MigrationError, migrate
 from homeserver.storage.pool import command_connection
 from homeserver.storage.postgres_programs import EmbeddedError
@@ -249,9 +250,17 @@ def _user_deactivate(arguments: argparse.Namespace) -> int:
             raise CommandError("Deactivating can't be undone: say --yes to do it without being asked.")
         if input(f"{user_id} will be gone for good, and the name stays taken. Deactivate? [y/N] ").lower() != "y":
             raise CommandError("Nothing was changed.")
-    _in_database(config, lambda conn: deactivate(conn, user_id=user_id, erase=arguments.erase))
+    _in_database(config, lambda conn: deactivate(conn, _actor(), user_id, erase=arguments.erase))
     _print(f"{user_id} is deactivated.")
     return 0
+
+
+def _actor() -> Actor:
+    """Who works at the command line, for the record."""
+    try:
+        return Actor(f"command line ({getpass.getuser()})")
+    except (KeyError, OSError):  # a user without a name
+        return Actor("command line")
 
 
 def _localpart(name: str, config: Config) -> str:

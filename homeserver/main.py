@@ -37,6 +37,8 @@ from federation.transport import Transport
 from homeserver import metrics
 from homeserver.accounts.device_activity import DeviceActivity
 from homeserver.accounts.interactive_auth import expire_sessions_now_and_then, make_sessions
+from homeserver.accounts.job_kinds import JOB_KINDS
+from homeserver.accounts.jobs import Jobs, Tools
 from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.register import create_account
 from homeserver.accounts.web_sessions import expire_sessions_now_and_then as expire_web_sessions_now_and_then
@@ -203,6 +205,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(partial(expire_web_sessions_now_and_then, pool, config.web)))
         await stack.enter_async_context(_presence(services))
         await stack.enter_async_context(_background(services.delayed_events.run))
+        await stack.enter_async_context(_background(services.jobs.run))
         await stack.enter_async_context(_background(services.mail.run))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
@@ -249,6 +252,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             delayed_events=DelayedEvents(membership, delays, partial(rate_limits.use, "message")),
             receipts=Receipts(stream, names),
             sent_members=SentMembers(),
+            jobs=Jobs(Tools(membership), JOB_KINDS),
             remote=remote,
             rate_limits=rate_limits,
             login_attempts=LoginAttempts(stream.pool, config.rate_limits),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from homeserver.accounts.interactive_auth import Sessions
+    from homeserver.accounts.jobs import Jobs
     from homeserver.accounts.login_attempts import LoginAttempts
     from homeserver.changes import Changes
     from homeserver.config import Config
@@ -52,6 +53,7 @@ class Services:
     delayed_events: DelayedEvents
     receipts: Receipts
     sent_members: SentMembers
+    jobs: Jobs
     remote: Remote
     rate_limits: RateLimits
     login_attempts: LoginAttempts

@@ -79,3 +79,4 @@ CREATE TABLE rate_limit_overrides (
 
 -- The list of accounts in the order that administrators are shown first.
 CREATE INDEX accounts_created ON accounts (created_ts, user_nid);
+CREATE INDEX accounts_admins ON accounts (user_nid) WHERE admin;

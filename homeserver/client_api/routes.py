@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.client_api import (
     account,
     account_data,
+    account_deactivation,
     account_moderation,
     admin_register,
     capabilities,
@@ -68,6 +69,7 @@ CLIENT_ROUTES: list[Route] = [
     *refresh.ROUTES,
     *logout.ROUTES,
     *account.ROUTES,
+    *account_deactivation.ROUTES,
     *account_moderation.ROUTES,
     *devices.ROUTES,
     *keys.ROUTES,

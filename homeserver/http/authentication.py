@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from homeserver.accounts.moderation import locked_error
 from homeserver.accounts.sessions import confirm_tokens
 from homeserver.appservice_registrations import Appservice, Appservices
 from homeserver.http.known_tokens import KnownTokens
@@ -61,10 +62,12 @@ class Authenticator:
         check_not_suspended(request, requester.suspended)
         return requester
 
-    async def is_good(self, token_hash: bytes) -> bool:
-        """Whether that is the hash of a token that somebody may still use."""
+    async def refusal(self, token_hash: bytes) -> Unauthorized | None:
+        """What the holder of a token of that hash is told who may not use it any more; None if they may."""
         row = await self._tokens.find(token_hash)
-        return row is not None and not row.deactivated
+        if row is None or row.deactivated:
+            return Unauthorized("The session has ended")
+        return locked_error() if row.locked else None
 
     def forget(self, user_nid: int) -> None:
         """Some token or right of that user has changed, so that what is known of them must be read anew."""

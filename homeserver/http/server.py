@@ -61,7 +61,7 @@ class HttpServer:
         self.max_body = max_body
         self._stopping = False
         self._long_polls: dict[asyncio.Task[Any], Requester | None] = {}
-        self._logged_out: set[asyncio.Task[Any]] = set()
+        self._logged_out: dict[asyncio.Task[Any], Unauthorized] = {}
         self._checks: set[asyncio.Task[None]] = set()
 
     def listener(self, routes: Iterable[Route], trusted_proxies: Collection[IpNetwork] = ()) -> web.Server:
@@ -98,12 +98,12 @@ class HttpServer:
             if requester is None or requester.user_nid != user_nid or requester.token_hash is None:
                 continue
             try:
-                good = await self.authenticator.is_good(requester.token_hash)
+                refusal = await self.authenticator.refusal(requester.token_hash)
             except _DATABASE_GONE as error:
                 log.warning("Whether a long poll must end can't be found out: %s", error)
                 return
-            if not good and task in self._long_polls:
-                self._logged_out.add(task)
+            if refusal is not None and task in self._long_polls:
+                self._logged_out[task] = refusal
                 task.cancel()
 
     def stop_waiting(self) -> None:
@@ -181,18 +181,19 @@ class HttpServer:
         try:
             return await request.route.handler(self.services, request)
         except asyncio.CancelledError:
-            logged_out = task in self._logged_out
-            if request.raw.transport is None or not (logged_out or self._stopping):
+            reason = self._why_ended(task)
+            if request.raw.transport is None or reason is None:
                 raise
             task.uncancel()
-            if logged_out:
-                raise Unauthorized("The session has ended") from None
-            raise _stopping() from None
+            raise reason from None
         finally:
             self._long_polls.pop(task, None)
-            self._logged_out.discard(task)
+            self._logged_out.pop(task, None)
             if isinstance(request.raw, _RawRequest):
                 request.raw.on_disconnect = None
+
+    def _why_ended(self, task: asyncio.Task[Any]) -> MatrixError | None:
+        return self._logged_out.get(task, _stopping() if self._stopping else None)
 
 
 class _RawRequest(web.BaseRequest):

@@ -1,6 +1,6 @@
 """The record of what administrators did, in the order of doing. The database itself refuses to change a row of it.
 
-A row is written in the transaction of the action: there is no action without its row, and no row of what did not happen.
+A row is written in the transaction of the action: no action without its row, no row of what did not happen.
 """
 
 from __future__ import annotations

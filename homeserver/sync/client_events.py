@@ -13,6 +13,7 @@ from homeserver.protocol.client_event import client_event
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.filters import FieldTree, apply_event_fields
 from homeserver.rooms.visibility import Sight
+from homeserver.storage.erased_users import erased_users, redacted_form
 from homeserver.storage.events import StoredEvent, events_by_nid
 from homeserver.storage.stream import Connection
 from homeserver.storage.timeline_reads import replaced_state
@@ -58,17 +59,42 @@ async def timeline_events(
     parents = events if bundled is None else [event for event in events if event.room_nid in bundled]
     found = await aggregations(conn, reader.user_id, reader.user_nid, parents, sights)
     every = found.with_children(events)
+    pruned = await _without_the_erased(conn, every, sights)
     unsigned = await _unsigned_of_all(conn, reader, every, sights, shape)
+    for nid in pruned:
+        unsigned[nid].pop("prev_content", None)
     nested = replace(shape, fields=None)
 
     def show_nested(event: StoredEvent) -> JsonObject:
-        return _show(event, unsigned[event.nid], nested)
+        return _show(pruned.get(event.nid, event), unsigned[event.nid], nested)
 
     # The latest events of threads first: they are shown inside others.
     for event in [*found.latest_in_threads, *events]:
         if relations := found.of(event, show_nested):
             unsigned[event.nid]["m.relations"] = relations
-    return {event.nid: _show(event, unsigned[event.nid], shape) for event in events}
+    return {event.nid: _show(pruned.get(event.nid, event), unsigned[event.nid], shape) for event in events}
+
+
+async def _without_the_erased(
+    conn: Connection, events: Sequence[StoredEvent], sights: Mapping[int, Sight]
+) -> dict[int, StoredEvent]:
+    """event_nid -> the redacted form of what users who wanted to be forgotten said while the reader was not there.
+
+    What they set for the room as a whole, its name or its rules, stays what it is.
+    # spec: client-server-api/#account-deactivation
+    """
+    unheard = [
+        event
+        for event in events
+        if (sight := sights.get(event.room_nid)) is not None
+        and event.ord is not None
+        and (not event.event.is_state or event.event.type == "m.room.member")
+        and sight.membership_at_ord(event.ord) != "join"
+    ]
+    if not unheard:
+        return {}
+    erased = await erased_users(conn, {event.event.sender for event in unheard})
+    return {event.nid: redacted_form(event) for event in unheard if event.event.sender in erased}
 
 
 async def _unsigned_of_all(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
@@ -23,7 +21,7 @@ _ALLOWED_WHEN_SUSPENDED = {
     *("/room_keys/keys/{roomId}/{sessionId}", "/sendToDevice/{eventType}/{txnId}"),
     # Sessions and the account itself.
     *("/login", "/logout", "/logout/all", "/register", "/devices/{deviceId}", "/delete_devices", "/account/deactivate"),
-    *("/account/password", "/user/{userId}/openid/request_token"),
+    *("/login/get_token", "/refresh", "/account/password", "/user/{userId}/openid/request_token"),
     # What is one's own alone.
     *("/user/{userId}/account_data/{type}", "/user/{userId}/rooms/{roomId}/account_data/{type}"),
     *("/user/{userId}/rooms/{roomId}/tags/{tag}", "/pushrules/global/{kind}/{ruleId}"),
@@ -40,13 +38,13 @@ _ALLOWED_WHEN_SUSPENDED = {
 
 
 @pytest.fixture
-async def admin(api: Api, database: str) -> AsyncIterator[Api]:
+async def admin(api: Api, database: str) -> Api:
     """An administrator."""
-    made = await api.register("root")
+    made = await api.register("boss")
     conn = await asyncpg.connect(database)
     await conn.execute("UPDATE accounts SET admin = true WHERE user_nid = (SELECT min(user_nid) FROM accounts)")
     await conn.close()
-    yield await api.login(made.user_id)
+    return await api.login(made.user_id)
 
 
 async def _room(owner: Api, *members: Api) -> str:
@@ -223,7 +221,8 @@ async def test_every_moderation_is_recorded_and_the_record_stays(admin: Api, ali
             "TRUNCATE audit_log",
             "DELETE FROM audit_log WHERE false",
             "INSERT INTO audit_log (audit_id, actor, action, target, details, created_ts) "
-            "OVERRIDING SYSTEM VALUE VALUES (1, 'x', 'x', 'x', '{}', 1) ON CONFLICT (audit_id) DO UPDATE SET actor = 'x'",
+            "OVERRIDING SYSTEM VALUE VALUES (1, 'x', 'x', 'x', '{}', 1) "
+            "ON CONFLICT (audit_id) DO UPDATE SET actor = 'x'",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await conn.execute(statement)

@@ -1,0 +1,12 @@
+"""Every kind of work that is done in the background by `jobs`, and the function that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from homeserver.accounts.deactivate import DEACTIVATE, finish_deactivation
+from homeserver.accounts.jobs import Handler
+
+JOB_KINDS: Mapping[str, Handler] = {
+    DEACTIVATE: finish_deactivation,
+}
