@@ -227,8 +227,14 @@ async def end_sessions(
 
 async def find_refreshable(conn: Connection, refresh_token: str) -> StoredSession | None:
     """The session that a refresh token belongs to, a spent one too, locked. Inside a transaction."""
+    family_hash = family_hash_of(refresh_token)
+    return await refresh_tokens.lock_session_of_family(conn, family_hash) if family_hash is not None else None
+
+
+def family_hash_of(refresh_token: str) -> bytes | None:
+    """What names the session of a refresh token as long as it lasts; None for what is no refresh token."""
     family = _family_of(refresh_token)
-    return await refresh_tokens.lock_session_of_family(conn, hash_token(family)) if family else None
+    return hash_token(family) if family is not None else None
 
 
 async def _give_pair(

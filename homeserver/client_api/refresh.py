@@ -17,7 +17,7 @@ async def post_refresh(services: Services, request: ApiRequest) -> JsonObject:
     token = string(await request.json(), "refresh_token", required=True, max_length=512)
     config = services.config.sessions
     try:
-        _, session = await refresh_session(
+        stored, session = await refresh_session(
             services.stream,
             token,
             client_id=None,
@@ -28,6 +28,8 @@ async def post_refresh(services: Services, request: ApiRequest) -> JsonObject:
         if failure.ended is not None:
             request.sessions_changed(failure.ended)
         raise
+    # A refresh token that was used for the first time ends those before it.
+    request.sessions_changed(stored.user_nid)
     answer = session.fields()
     del answer["device_id"]
     return answer

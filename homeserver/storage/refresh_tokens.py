@@ -18,6 +18,7 @@ class StoredSession:
     """`client_id` and `scope` are those of OAuth 2.0, None for a session that was made otherwise."""
 
     user_nid: int
+    user_id: str
     device_id: str
     client_id: str | None
     scope: str | None
@@ -62,8 +63,9 @@ async def delete_session(conn: Connection, user_nid: int, device_id: str) -> Non
 async def lock_session_of_family(conn: Connection, family_hash: bytes) -> StoredSession | None:
     """The session whose refresh tokens begin with that family, locked until the transaction ends."""
     row = await conn.fetchrow(
-        "SELECT s.user_nid, s.device_id, s.client_id, s.scope, a.deactivated FROM sessions s "
-        "JOIN accounts a USING (user_nid) WHERE s.family_hash = $1 FOR NO KEY UPDATE OF s",
+        "SELECT s.user_nid, u.user_id, s.device_id, s.client_id, s.scope, a.deactivated FROM sessions s "
+        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) WHERE s.family_hash = $1 "
+        "FOR NO KEY UPDATE OF s",
         family_hash,
     )
     return StoredSession(**row) if row is not None else None

@@ -6,10 +6,14 @@ from homeserver.protocol.events import JsonObject
 
 
 class OAuth2Error(Exception):
-    """An answer to the client itself. `error` is the code, `description` is for whoever writes the client."""
+    """An answer to the client itself. `error` is the code, `description` is for whoever writes the client.
 
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+    `ended` is the user of whom a session has ended because of what the client did.
+    """
+
+    def __init__(self, error: str, description: str, *, status: int = 400, ended: int | None = None) -> None:
         super().__init__(f"{error}: {description}")
+        self.ended = ended
         self.error = error
         self.description = description
         self.status = status
@@ -37,8 +41,8 @@ def invalid_request(description: str) -> OAuth2Error:
     return OAuth2Error("invalid_request", description)
 
 
-def invalid_grant(description: str) -> OAuth2Error:
-    return OAuth2Error("invalid_grant", description)
+def invalid_grant(description: str, *, ended: int | None = None) -> OAuth2Error:
+    return OAuth2Error("invalid_grant", description, ended=ended)
 
 
 def invalid_client(description: str) -> OAuth2Error:
