@@ -20,6 +20,7 @@ from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.identity_servers import IdentityServersConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
+from homeserver.config.single_sign_on import SingleSignOnConfig
 from homeserver.config.web import WebConfig
 
 # spec: appendices/#server-name
@@ -423,6 +424,9 @@ class Config(Section):
     sessions: SessionsConfig = Field(SessionsConfig(), description="How long a login lasts.")
     oauth2: OAuth2Config = Field(OAuth2Config(), description="Signing in by OAuth 2.0.")
     web: WebConfig = Field(WebConfig(), description="The pages on which people sign in and see to their account.")
+    single_sign_on: SingleSignOnConfig = Field(
+        SingleSignOnConfig(), description="Signing in with accounts elsewhere (OpenID Connect)."
+    )
     presence: PresenceConfig = Field(PresenceConfig(), description="Who is online.")
     user_directory: UserDirectoryConfig = Field(UserDirectoryConfig(), description="Whom people find by name.")
     delayed_events: DelayedEventsConfig = Field(
