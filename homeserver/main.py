@@ -41,6 +41,8 @@ from homeserver.accounts.job_kinds import JOB_KINDS
 from homeserver.accounts.jobs import Jobs, Tools
 from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.register import create_account
+from homeserver.accounts.single_sign_on.logins import expire_now_and_then as expire_sign_ins_now_and_then
+from homeserver.accounts.single_sign_on.oidc import OidcProvider
 from homeserver.accounts.web_sessions import expire_sessions_now_and_then as expire_web_sessions_now_and_then
 from homeserver.appservice_registrations import Appservices, load_appservices
 from homeserver.changes import Changes
@@ -201,6 +203,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         stack.push_async_callback(activity.write)
         await stack.enter_async_context(_background(activity.run))
         await stack.enter_async_context(_background(partial(expire_sessions_now_and_then, pool)))
+        await stack.enter_async_context(_background(partial(expire_sign_ins_now_and_then, pool)))
         await stack.enter_async_context(_background(services.login_attempts.sweep_now_and_then))
         await stack.enter_async_context(_background(partial(expire_web_sessions_now_and_then, pool, config.web)))
         await stack.enter_async_context(_presence(services))
@@ -258,6 +261,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             login_attempts=LoginAttempts(stream.pool, config.rate_limits),
             uia=make_sessions(stream.pool, secrets.token),
             outbound=outbound,
+            single_sign_on={one.id: OidcProvider(one, outbound) for one in config.single_sign_on.providers},
             mail=_mail_sender(config, stream.pool),
         )
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from homeserver.accounts.interactive_auth import Sessions
     from homeserver.accounts.jobs import Jobs
     from homeserver.accounts.login_attempts import LoginAttempts
+    from homeserver.accounts.single_sign_on.provider import Provider
     from homeserver.changes import Changes
     from homeserver.config import Config
     from homeserver.mail import MailSender
@@ -59,6 +62,7 @@ class Services:
     login_attempts: LoginAttempts
     uia: Sessions
     outbound: OutboundClient
+    single_sign_on: Mapping[str, Provider]
     mail: MailSender
 
     @property
