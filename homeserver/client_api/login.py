@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from homeserver.accounts.identifiers import user_id_of
+from homeserver.accounts.identity_providers import sso_flow
 from homeserver.accounts.login_tokens import use_login_token
 from homeserver.accounts.password import check_credentials
 from homeserver.accounts.sessions import open_client_session
@@ -127,8 +128,14 @@ def _announce_token(services: Services) -> JsonObject:
     return {"get_login_token": True} if services.config.sessions.login_tokens else {}
 
 
+async def _by_browser(services: Services, request: ApiRequest, body: JsonObject) -> Claim:
+    # spec: client-server-api/#client-login-via-sso
+    raise BadRequest("What the browser brings back from there is a token for m.login.token")
+
+
 FLOWS: dict[str, Flow] = {
     "m.login.password": Flow(lambda _: {}, _by_password),
+    "m.login.sso": Flow(lambda services: sso_flow(services.config), _by_browser),
     "m.login.token": Flow(_announce_token, _by_token),
     "m.login.application_service": Flow(lambda _: {}, _by_appservice),
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from homeserver.http import Route
-from homeserver.web import profile, security, sessions, sign_in, static
+from homeserver.web import profile, registration, security, sessions, sign_in, sso_login, static
 
 WEB_ROUTES: list[Route] = [
     *static.ROUTES,
     *sign_in.ROUTES,
+    *registration.ROUTES,
+    *sso_login.ROUTES,
     *profile.ROUTES,
     *sessions.ROUTES,
     *security.ROUTES,
