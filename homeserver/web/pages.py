@@ -11,7 +11,7 @@ import base64
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +65,7 @@ def page(
     status: int = 200,
     form_targets: Iterable[str] = (),
     script: str = "",
+    origins: Collection[str] = (),
     **values: Any,
 ) -> web.Response:
     """A page.
@@ -72,6 +73,7 @@ def page(
     :param template: its file name
     :param form_targets: addresses to which the answer to one of its forms may lead, besides this server
     :param script: the one script that it has, word for word; only for pages that must tell a client's script something
+    :param origins: other sites that the page loads scripts and frames from; only for the puzzle of a captcha service
     :param values: what the template shows; everything is escaped
     """
     shown = {
@@ -82,7 +84,9 @@ def page(
         "script": script,
         **_common(visit.services, visit.request),
     }
-    response = _rendered(visit.language, template, status, shown, form_targets, script)
+    response = _rendered(visit.language, template, status, shown, _policy(form_targets, script, origins))
+    if not script:
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if visit.new_token:
         set_token(visit, response, visit.token, keep=False)
     if visit.chosen_language:
@@ -105,7 +109,8 @@ def _redirect(visit: Visit, location: str) -> web.Response:
     # yarl would encode the address anew, and what a client registered must come out letter by letter.
     assert location.isascii(), "not checked"
     assert location.isprintable(), "not checked"
-    response = web.Response(status=303, headers={"Location": location, **_SAFE_HEADERS})
+    status = 303 if visit.request.method == "POST" else 302
+    response = web.Response(status=status, headers={"Location": location, **_SAFE_HEADERS})
     if visit.new_token:
         set_token(visit, response, visit.token, keep=False)
     if visit.chosen_language:
@@ -127,7 +132,7 @@ def error_page(services: Services, request: ApiRequest, error: MatrixError) -> w
     elif error.status < 500:
         message, detail = _("This request can't be answered."), error.message
     shown = {"visit": None, "message": message, "detail": detail, "script": "", **_common(services, request)}
-    response = _rendered(language, "error.html", error.status, shown, (), "")
+    response = _rendered(language, "error.html", error.status, shown, _policy())
     if isinstance(error, LimitExceeded):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
     return response
@@ -147,6 +152,7 @@ def _common(services: Services, request: ApiRequest) -> dict[str, Any]:
         "static": lambda name: base + static_url(name),
         "in_language": lambda language: switched_language(request, language),
         "path": request.raw_target.partition("?")[0],
+        "here": request.raw_target,
     }
 
 
@@ -160,26 +166,30 @@ _SAFE_HEADERS = {
 }
 
 
-def _rendered(
-    language: str, template: str, status: int, values: dict[str, Any], form_targets: Iterable[str], script: str
-) -> web.Response:
+def _rendered(language: str, template: str, status: int, values: dict[str, Any], policy: str) -> web.Response:
     text = _ENVIRONMENTS[language].get_template(template).render(values)
-    policy = [
-        "default-src 'none'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        " ".join(["form-action 'self'", *sorted({_source(target) for target in form_targets})]),
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-    ]
-    headers = {"Content-Language": language, **_SAFE_HEADERS}
+    headers = {"Content-Language": language, "Content-Security-Policy": policy, **_SAFE_HEADERS}
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=headers)
+
+
+def _policy(form_targets: Iterable[str] = (), script: str = "", origins: Collection[str] = ()) -> str:
+    """The Content-Security-Policy of a page."""
+    directives = {
+        "default-src": ["'none'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "form-action": ["'self'", *sorted({_source(target) for target in form_targets})],
+        "frame-ancestors": ["'none'"],
+        "base-uri": ["'none'"],
+    }
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        policy.append(f"script-src 'sha256-{digest}'")
-    else:
-        headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Content-Security-Policy"] = "; ".join(policy)
-    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8", headers=headers)
+        directives["script-src"] = [f"'sha256-{digest}'"]
+    if origins:
+        directives["style-src"].append("'unsafe-inline'")
+        directives["script-src"] = [*directives.get("script-src", ()), *origins]
+        directives["frame-src"] = directives["connect-src"] = list(origins)
+    return "; ".join(" ".join([name, *sources]) for name, sources in directives.items())
 
 
 def _source(address: str) -> str:

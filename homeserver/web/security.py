@@ -7,6 +7,7 @@ from homeserver.accounts.web_sessions import start_session
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import Response
 from homeserver.protocol.errors import MatrixError
+from homeserver.protocol.identifiers import localpart_of
 from homeserver.storage.web_sessions import delete_all_sessions
 from homeserver.translations import mark
 from homeserver.web.messages import sentence
@@ -43,7 +44,7 @@ async def post_password(visit: Visit) -> Response:
         text = sentence(visit, error, mark("That is not your password until now."))
         return _password_page(visit, error.status, text)
     try:
-        password_hash = await hash_new_password(new, services.config.passwords)
+        password_hash = await hash_new_password(new, services.config.passwords, localpart_of(user.user_id))
     except MatrixError as error:
         text = sentence(visit, error, mark("This password can't be used. It may be too long."))
         return _password_page(visit, error.status, text)

@@ -6,16 +6,17 @@ which leads to pages of ours only.
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from homeserver.accounts.identifiers import user_id_of
 from homeserver.accounts.moderation import check_may_sign_in
 from homeserver.accounts.password import check_credentials
 from homeserver.accounts.web_sessions import end_session, new_token, start_session
 from homeserver.http import Response
 from homeserver.protocol.errors import MatrixError
-from homeserver.rate_limits import address_key
 from homeserver.storage.accounts import Account
 from homeserver.translations import mark
-from homeserver.web.destinations import HOME, checked_destination
+from homeserver.web.destinations import HOME, checked_destination, onward_targets
 from homeserver.web.messages import sentence
 from homeserver.web.pages import page, redirect
 from homeserver.web.routing import page_routes, to_sign_in
@@ -36,7 +37,10 @@ async def get_sign_in(visit: Visit) -> Response:
         return redirect(visit, checked_destination(query.string("continue", default=HOME)))
     notice = _NOTICES.get(query.string("done", default=""), "")
     return _sign_in_page(
-        visit, query.string("continue", default=HOME), notice=visit.translate(notice) if notice else ""
+        visit,
+        query.string("continue", default=HOME),
+        username=query.string("username", default="", max_length=255),
+        notice=visit.translate(notice) if notice else "",
     )
 
 
@@ -58,9 +62,8 @@ async def check_password(visit: Visit, name: str, password: str) -> Account:
     """
     services, request = visit.services, visit.request
     user_id = user_id_of({"user": _without_server(name.strip(), services.server_name)}, services.server_name)
-    request.limit("login", address_key(request.client_address))
-    request.limit("login", user_id)
-    account = await check_credentials(services.pool, services.config.passwords, user_id, password)
+    async with services.login_attempts.attempt(request.client_address, user_id):
+        account = await check_credentials(services.pool, services.config.passwords, user_id, password)
     async with services.pool.acquire() as conn:
         await check_may_sign_in(conn, account.user_nid)
     return account
@@ -83,11 +86,13 @@ async def signed_in(visit: Visit, account: Account, continue_to: str, *, keep: b
 def _sign_in_page(
     visit: Visit, continue_to: str, *, username: str = "", notice: str = "", error: MatrixError | None = None
 ) -> Response:
+    continue_to = checked_destination(continue_to)
     return page(
         visit,
         "sign_in.html",
         status=error.status if error is not None else 200,
-        continue_to=checked_destination(continue_to),
+        form_targets=onward_targets(continue_to, visit.services.config.web.trusted_clients),
+        continue_to=continue_to,
         username=username,
         keep="keep" in visit.form,
         notice=notice,
@@ -133,7 +138,8 @@ async def post_sign_out(visit: Visit) -> Response:
     """Signs this browser out, and no other."""
     async with visit.services.pool.acquire() as conn:
         await end_session(conn, visit.token)
-    response = redirect(visit, "/account/sign-in")
+    continue_to = checked_destination(visit.text("continue", 20_000))
+    response = redirect(visit, f"/account/sign-in?{urlencode({'continue': continue_to})}")
     set_token(visit, response, new_token(), keep=False)
     return response
 

@@ -12,7 +12,7 @@ from tests.support.api import PASSWORD, Api
 async def test_the_ways_to_log_in_are_told(api: Api) -> None:
     """GET /login names every type that POST /login takes."""
     types = [flow["type"] for flow in (await api.get("/login")).body["flows"]]
-    assert types == ["m.login.password", "m.login.token", "m.login.application_service"]
+    assert types == ["m.login.password", "m.login.sso", "m.login.token", "m.login.application_service"]
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,7 @@ from playwright.async_api import Page, expect
 
 from homeserver.main import Server
 from tests.support.api import PASSWORD, Api
-
-
-async def sign_in(page: Page, url: str, name: str = "alice", password: str = PASSWORD) -> None:
-    """Fills the form in and sends it."""
-    await page.goto(f"{url}/account")
-    await page.get_by_label("User name or e-mail address").fill(name)
-    await page.get_by_label("Password").fill(password)
-    await page.get_by_role("button", name="Sign in").click()
+from tests.web.pages import fill_sign_in, sign_in
 
 
 async def test_signs_in_and_out(browser_page: Page, server: Server, alice: Api) -> None:
@@ -25,3 +18,43 @@ async def test_signs_in_and_out(browser_page: Page, server: Server, alice: Api) 
     await expect(browser_page.get_by_role("heading", name="Sign in")).to_be_visible()
     await browser_page.goto(f"{server.url}/account")
     assert "/account/sign-in" in browser_page.url
+
+
+async def test_a_wrong_password_is_refused(browser_page: Page, server: Server, alice: Api) -> None:
+    """A wrong password and an unknown user are told in the same words, and the name stays in the form."""
+    await sign_in(browser_page, server.url, password="something else")
+    alert = browser_page.get_by_role("alert")
+    await expect(alert).to_have_text("That is not the right user name or password.")
+    await expect(browser_page.get_by_label("User name or e-mail address")).to_have_value("alice")
+    await fill_sign_in(browser_page, "nobody-of-that-name")
+    await expect(alert).to_have_text("That is not the right user name or password.")
+
+
+async def test_a_name_may_be_written_in_any_way(browser_page: Page, server: Server, alice: Api) -> None:
+    """The name alone, with capitals, and the whole user id with or without @ mean the same account."""
+    for name in ("Alice", " @alice:test.example ", "alice:test.example"):
+        await sign_in(browser_page, server.url, name)
+        await expect(browser_page.get_by_role("heading", name="Profile")).to_be_visible()
+        await browser_page.get_by_role("button", name="Sign out here").click()
+
+
+async def test_the_language_can_be_switched(browser_page: Page, server: Server) -> None:
+    """The page comes in the browser's language until another one is chosen, which is remembered."""
+    await browser_page.goto(f"{server.url}/account/sign-in?continue=/account/security")
+    await expect(browser_page.get_by_role("heading")).to_have_text("Sign in")
+    await browser_page.get_by_role("link", name="Українська").click()
+    await expect(browser_page.get_by_role("heading")).to_have_text("Увійти")
+    assert "continue=%2Faccount%2Fsecurity" in browser_page.url
+    await browser_page.goto(f"{server.url}/account/sign-in")
+    await expect(browser_page.get_by_role("heading")).to_have_text("Увійти")
+
+
+async def test_a_locked_account_is_signed_out(browser_page: Page, server: Server, alice: Api) -> None:
+    """A session at the pages ends when an administrator locks the account, and none can be begun."""
+    await sign_in(browser_page, server.url)
+    async with server.services.pool.acquire() as conn:
+        await conn.execute("UPDATE accounts SET locked = true")
+    await browser_page.goto(f"{server.url}/account")
+    assert "/account/sign-in" in browser_page.url
+    await fill_sign_in(browser_page, "alice", PASSWORD)
+    await expect(browser_page.get_by_role("alert")).to_contain_text("This account is locked")

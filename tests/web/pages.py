@@ -1,0 +1,54 @@
+"""What tests of several pages do: signing in, and what every page is held against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
+from playwright.async_api import Page
+from yarl import URL
+
+from homeserver.main import Server
+from tests.support.api import PASSWORD
+
+
+async def fill_sign_in(page: Page, name: str = "alice", password: str = PASSWORD) -> None:
+    """Fills the sign-in form in, in English, and sends it."""
+    await page.get_by_label("User name or e-mail address").fill(name)
+    await page.get_by_label("Password", exact=True).fill(password)
+    await page.get_by_role("button", name="Sign in", exact=True).click()
+
+
+async def sign_in(page: Page, url: str, name: str = "alice", password: str = PASSWORD) -> None:
+    """Opens the account and signs in on the way."""
+    await page.goto(f"{url}/account")
+    await fill_sign_in(page, name, password)
+
+
+async def form_token(page: Page) -> str:
+    """The token of the forms of this page."""
+    return await page.locator("input[name=form_token]").first.get_attribute("value") or ""
+
+
+async def barriers(page: Page) -> list[str]:
+    """What axe finds on a page that keeps people out. In a tab with JavaScript."""
+    await page.evaluate(AXE_SCRIPT)
+    results: dict[str, Any] = await page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])} {one['help']}"
+        for one in results["violations"]
+    ]
+
+
+async def fetch(server: Server, path: str, **options: Any) -> tuple[int, Mapping[str, str], str]:
+    """Status, headers and body of a page, fetched without a browser; redirects are not followed."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(
+            options.pop("method", "GET"), URL(server.url + path, encoded=True), allow_redirects=False, **options
+        ) as response,
+    ):
+        return response.status, response.headers, await response.text()
