@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from homeserver.accounts.password_policy import check_new_password
 from homeserver.config import PasswordsConfig
-from homeserver.passwords import UnusablePassword, check_password_async, hash_password_async, needs_rehash
-from homeserver.protocol.errors import Forbidden, InvalidParam, NotFound
+from homeserver.passwords import TooBusy, UnusablePassword, check_password_async, hash_password_async, needs_rehash
+from homeserver.protocol.errors import Forbidden, InvalidParam, LimitExceeded, NotFound
 from homeserver.storage.accounts import Account, find_account, find_password_hash, update_password_hash
 from homeserver.storage.devices import delete_all_devices
 from homeserver.storage.stream import Connection, Pool
+
+_TOO_BUSY_MS = 10_000
 
 
 async def hash_new_password(password: str, config: PasswordsConfig, localpart: str = "") -> str:
@@ -23,25 +27,33 @@ async def hash_new_password(password: str, config: PasswordsConfig, localpart: s
         return await hash_password_async(password, config.bcrypt_cost, _pepper(config))
     except UnusablePassword as error:
         raise InvalidParam(str(error)) from None
+    except TooBusy:
+        raise _too_busy() from None
 
 
 async def check_credentials(pool: Pool, config: PasswordsConfig, user_id: str, password: str) -> Account:
     """The account whose password this is. How long it takes tells nobody who has an account.
 
     :raises Forbidden: M_FORBIDDEN for a wrong user or password, M_USER_DEACTIVATED for an account that is gone
+    :raises LimitExceeded: if very many log in at this moment
     """
     async with pool.acquire() as conn:
         account = await find_account(conn, user_id)
         password_hash = await find_password_hash(conn, account.user_nid) if account is not None else None
-    right = await check_password_async(password, password_hash, config.bcrypt_cost, _pepper(config))
+    try:
+        right = await check_password_async(password, password_hash, config.bcrypt_cost, _pepper(config))
+    except TooBusy:
+        raise _too_busy() from None
     if account is not None and account.deactivated:
         raise Forbidden("This account has been deactivated", errcode="M_USER_DEACTIVATED")
     if account is None or password_hash is None or not right:
         raise Forbidden("Wrong user name or password")
     if needs_rehash(password_hash, config.bcrypt_cost):
-        stronger = await hash_password_async(password, config.bcrypt_cost, _pepper(config))
-        async with pool.acquire() as conn:
-            await update_password_hash(conn, account.user_nid, stronger, instead_of=password_hash)
+        # One that is too long to be hashed today, or comes when very many log in, keeps the hash that it has.
+        with suppress(UnusablePassword, TooBusy):
+            stronger = await hash_password_async(password, config.bcrypt_cost, _pepper(config))
+            async with pool.acquire() as conn:
+                await update_password_hash(conn, account.user_nid, stronger, instead_of=password_hash)
     return account
 
 
@@ -65,6 +77,10 @@ async def set_password(
         if not logout_devices:
             return []
         return await delete_all_devices(conn, account.user_nid, except_device_id=except_device_id)
+
+
+def _too_busy() -> LimitExceeded:
+    return LimitExceeded("Very many log in at this moment; try again", retry_after_ms=_TOO_BUSY_MS)
 
 
 def _pepper(config: PasswordsConfig) -> str:
