@@ -262,7 +262,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             uia=make_sessions(stream.pool, secrets.token),
             outbound=outbound,
             single_sign_on={one.id: OidcProvider(one, outbound) for one in config.single_sign_on.providers},
-            mail=_mail_sender(config, stream.pool),
+            mail=_mail_sender(config, stream.pool, outbound),
         )
 
 
@@ -298,9 +298,9 @@ async def _outbound(config: Config) -> AsyncIterator[OutboundClient]:
         await outbound.close()
 
 
-def _mail_sender(config: Config, pool: Pool) -> MailSender:
+def _mail_sender(config: Config, pool: Pool, outbound: OutboundClient) -> MailSender:
     try:
-        return MailSender(pool, config.email, config.server_name)
+        return MailSender(pool, config, outbound)
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"email.ca_file: {config.email.ca_file} can't be used: {error}") from None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.password_policy import check_new_password
+from homeserver.client_api.account_recovery import reset_password
 from homeserver.client_api.own_user import prove_owner
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
@@ -28,7 +29,11 @@ async def get_whoami(services: Services, request: ApiRequest) -> JsonObject:
 
 async def post_password(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3accountpassword"""
-    requester = request.requester
+    requester = request.optional_requester
+    if requester is None:
+        return await reset_password(services, request)
+    if requester.guest:
+        raise Forbidden("Guests can't do this", errcode="M_GUEST_ACCESS_FORBIDDEN")
     body = await request.json()
     new_password = string(body, "new_password", required=True)
     logout_devices = boolean(body, "logout_devices", default=True)
@@ -52,13 +57,7 @@ async def post_password(services: Services, request: ApiRequest) -> JsonObject:
     return {}
 
 
-async def get_threepids(services: Services, request: ApiRequest) -> JsonObject:
-    """# spec: client-server-api/#get_matrixclientv3account3pid"""
-    return {"threepids": []}
-
-
 ROUTES = [
     *client_routes("GET", "/account/whoami", get_whoami, Auth.GUEST),
-    *client_routes("POST", "/account/password", post_password, Auth.USER),
-    *client_routes("GET", "/account/3pid", get_threepids, Auth.USER),
+    *client_routes("POST", "/account/password", post_password, Auth.OPTIONAL),
 ]

@@ -27,7 +27,7 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
             "uk.tcpip.msc4133.profile_fields": profile_fields,
             "m.set_displayname": {"enabled": True},
             "m.set_avatar_url": {"enabled": True},
-            "m.3pid_changes": {"enabled": False},
+            "m.3pid_changes": {"enabled": person},
             "m.get_login_token": {"enabled": person and services.config.sessions.login_tokens},
             "m.forget_forced_upon_leave": {"enabled": False},
             "org.matrix.msc4140.delayed_events": {

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from homeserver.accounts.identifiers import user_id_of
+from homeserver.accounts.identifiers import named_user, user_id_of
 from homeserver.accounts.identity_providers import sso_flow
 from homeserver.accounts.login_tokens import use_login_token
 from homeserver.accounts.password import check_credentials
@@ -85,7 +85,8 @@ def _given(account: Account) -> Claim:
 
 async def _by_password(services: Services, request: ApiRequest, body: JsonObject) -> Claim:
     password = string(body, "password", required=True, max_length=512)
-    user_id = user_id_of(body, services.server_name)
+    async with services.pool.acquire() as conn:
+        user_id = await named_user(conn, body, services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
         return _given(await check_credentials(services.pool, services.config.passwords, user_id, password))
 

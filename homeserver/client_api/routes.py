@@ -5,6 +5,8 @@ from __future__ import annotations
 from homeserver.client_api import (
     account,
     account_data,
+    account_recovery,
+    account_threepids,
     account_deactivation,
     account_moderation,
     admin_register,
@@ -73,6 +75,8 @@ CLIENT_ROUTES: list[Route] = [
     *oauth2.ROUTES,
     *logout.ROUTES,
     *account.ROUTES,
+    *account_recovery.ROUTES,
+    *account_threepids.ROUTES,
     *account_deactivation.ROUTES,
     *account_moderation.ROUTES,
     *devices.ROUTES,

@@ -242,9 +242,6 @@ class RateLimitsConfig(Section):
     oauth2: Limit = _limit(20, 200, "Requests for tokens, and about them, from an address.")
     oauth2_registration: Limit = _limit(0.1, 20, "OAuth 2.0 clients that register themselves from an address.")
     rendezvous: Limit = _limit(5, 60, "Requests from an address by devices that meet to sign one of them in.")
-    verification: Limit = _limit(
-        0.01, 5, "Mails and text messages that an address asks for, and that one e-mail address or number is sent."
-    )
     join: Limit = _limit(1, 20, "Rooms that a user joins or knocks on.")
     remote_join: Limit = _limit(0.2, 10, "Rooms that a user joins over other servers.")
     invite: Limit = _limit(0.5, 20, "Invitations that a user sends.")

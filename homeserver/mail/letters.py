@@ -1,7 +1,10 @@
 """Every mail that this server can write.
 
 A letter is a subject, paragraphs, and at most one link; all have the same form (templates/). Placeholders are those of
-`translations`, `%(name)s`; the values come with the queued mail, besides `server_name`.
+`translations`, `%(name)s`; the values come with the queued mail, besides `server_name`. The value `path` says where the
+link leads, below `public_baseurl`.
+
+`text_code` is a text message: its one paragraph is sent, and no subject.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from homeserver.translations import mark, translator
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """`link` is the text of the link to the value `link`; None for a letter without one. `after` follows it."""
+    """`link` is the text of the link to `path`; None for a letter without one. `after` follows it."""
 
     subject: str
     paragraphs: tuple[str, ...]
@@ -56,6 +59,9 @@ LETTERS: Mapping[str, Letter] = {
             mark("If you have forgotten the password, you can set another one."),
         ),
         mark("Go to my account"),
+    ),
+    "text_code": Letter(
+        "", (mark("%(code)s is your code for %(server_name)s. Nobody who asks you for it is from there."),)
     ),
     "new_device": Letter(
         mark("New device signed in"),
@@ -131,8 +137,8 @@ class WrittenLetter:
     after: tuple[str, ...]
 
 
-def write_letter(template: str, language: str, values: Mapping[str, str]) -> WrittenLetter:
-    """The letter `template` for a reader of `language`.
+def write_letter(template: str, language: str, values: Mapping[str, str], baseurl: str) -> WrittenLetter:
+    """The letter `template` for a reader of `language`, whose link begins with `baseurl`.
 
     :raises KeyError: if there is no such letter, or a value is missing
     """
@@ -142,12 +148,11 @@ def write_letter(template: str, language: str, values: Mapping[str, str]) -> Wri
     def written(text: str) -> str:
         return translate(text) % values
 
-    link = values.get("link") if letter.link is not None else None
     return WrittenLetter(
         language=language,
-        subject=written(letter.subject),
+        subject=written(letter.subject) if letter.subject else "",
         paragraphs=tuple(written(one) for one in letter.paragraphs),
-        link_text=written(letter.link) if letter.link is not None and link else None,
-        link=link or None,
+        link_text=written(letter.link) if letter.link is not None else None,
+        link=baseurl + values["path"] if letter.link is not None else None,
         after=tuple(written(one) for one in letter.after),
     )

@@ -37,12 +37,14 @@ def build_message(
     from_address: str,
     subject_prefix: str,
     server_name: str,
+    baseurl: str,
     message_id: str,
     created_ts: int,
 ) -> EmailMessage:
     """The message, with text and HTML.
 
     :param recipient: an address in canonical form, `local@domain`
+    :param baseurl: what links begin with
     :param from_address: as configured, with or without a name
     :param message_id: the part before the @ of the Message-ID; the same for each attempt to send this mail
     :raises KeyError: if there is no such letter, or a value is missing
@@ -50,7 +52,7 @@ def build_message(
     """
     if not all(recipient.partition("@")[::2]):
         raise ValueError("The recipient is no address")
-    letter = write_letter(template, language, {**values, "server_name": server_name})
+    letter = write_letter(template, language, {**values, "server_name": server_name}, baseurl)
     name, address = parseaddr(from_address)
     message = EmailMessage(policy=SMTP)
     message["From"] = Address(display_name=name, addr_spec=address)

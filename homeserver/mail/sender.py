@@ -5,6 +5,8 @@ connection. What the SMTP server refuses for good (5xx for the recipient or the 
 wrong, a wrong password included, is tried again, later each time, until the mail has no purpose any more. A process
 that dies between the server's "250" and our note of it sends that mail twice, with the same Message-ID.
 
+Text messages are queued in the same way, for a number instead of an address, and go to the configured gateway.
+
 No log line has more of an address than its domain.
 """
 
@@ -19,9 +21,13 @@ import time
 import aiosmtplib
 import asyncpg
 
-from homeserver.config.email import EmailConfig
+from homeserver.config import Config
+from homeserver.mail.letters import write_letter
 from homeserver.mail.message import build_message
-from homeserver.protocol.errors import MatrixError
+from homeserver.outbound import OutboundClient, RequestFailed
+from homeserver.protocol.canonical_json import encode_json
+from homeserver.protocol.errors import BadRequest
+from homeserver.protocol.threepids import EMAIL, MSISDN
 from homeserver.storage import outgoing_mail
 from homeserver.storage.outgoing_mail import QueuedMail
 from homeserver.storage.stream import Pool
@@ -44,29 +50,35 @@ class _Refused(Exception):
 
 
 class MailSender:
-    """The queue's other end. Without an SMTP server configured it sends nothing, and `check_configured` says so."""
+    """The queue's other end. Without an SMTP server configured it sends no mail, and `check_configured` says so."""
 
-    def __init__(self, pool: Pool, config: EmailConfig, server_name: str) -> None:
-        """:raises OSError: (ssl.SSLError) for a `ca_file` that can't be used"""
+    def __init__(self, pool: Pool, config: Config, outbound: OutboundClient) -> None:
+        """:raises OSError: (ssl.SSLError) for an `email.ca_file` that can't be used"""
         self._pool = pool
-        self._config = config
-        self._server_name = server_name
+        self._config = config.email
+        self._phone = config.phone
+        self._server_name = config.server_name
+        self._baseurl = config.public_baseurl or ""
+        self._outbound = outbound
         self._woken = asyncio.Event()
         self._tls = ssl.create_default_context()
-        if config.ca_file is not None:
-            self._tls.load_verify_locations(config.ca_file)
+        if self._config.ca_file is not None:
+            self._tls.load_verify_locations(self._config.ca_file)
 
     @property
     def configured(self) -> bool:
+        """Whether this server can send mail."""
         return self._config.host is not None
 
-    def check_configured(self) -> None:
-        """:raises MatrixError: (400 M_THREEPID_MEDIUM_NOT_SUPPORTED) if this server can't send mail"""
-        if not self.configured:
-            raise MatrixError(
-                "This server sends no e-mail: its operator has to set email.host",
-                errcode="M_THREEPID_MEDIUM_NOT_SUPPORTED",
-            )
+    def check_configured(self, medium: str = EMAIL) -> None:
+        """:raises BadRequest: M_THREEPID_MEDIUM_NOT_SUPPORTED if this server can't send mail (or text messages)"""
+        missing = None
+        if medium == EMAIL and not self.configured:
+            missing = "This server sends no e-mail: its operator has to set email.host"
+        elif medium == MSISDN and self._phone.gateway_url is None:
+            missing = "This server sends no text messages: its operator has to set phone.gateway_url"
+        if missing is not None:
+            raise BadRequest(missing, errcode="M_THREEPID_MEDIUM_NOT_SUPPORTED")
 
     def wake(self) -> None:
         """Says that a mail has been queued and committed."""
@@ -74,7 +86,7 @@ class MailSender:
 
     async def run(self) -> None:
         """Sends what is due, until cancelled."""
-        if not self.configured:
+        if not self.configured and self._phone.gateway_url is None:
             return
         while True:
             self._woken.clear()
@@ -112,10 +124,10 @@ class MailSender:
             for mail in mails:
                 try:
                     async with asyncio.timeout(_MAIL_SECONDS):
-                        await self._send(client, mail)
+                        await (self._send_text(mail) if _is_text(mail) else self._send(client, mail))
                 except _Refused as error:
                     await self._drop(mail, str(error))
-                except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+                except (aiosmtplib.SMTPException, RequestFailed, OSError, TimeoutError) as error:
                     client.close()
                     await self._postpone(mail, error)
                 except (KeyError, ValueError) as error:
@@ -144,7 +156,8 @@ class MailSender:
         )
 
     async def _send(self, client: aiosmtplib.SMTP, mail: QueuedMail) -> None:
-        assert self._config.from_address is not None, "checked with the configuration"
+        if self._config.host is None or self._config.from_address is None:
+            raise aiosmtplib.SMTPNotSupported("email.host is not set any more")
         message = build_message(
             template=mail.template,
             language=mail.language,
@@ -153,6 +166,7 @@ class MailSender:
             from_address=self._config.from_address,
             subject_prefix=self._config.subject_prefix,
             server_name=self._server_name,
+            baseurl=self._baseurl,
             message_id=f"{mail.created_ts}.{mail.mail_id}.talkpai",
             created_ts=mail.created_ts,
         )
@@ -169,6 +183,26 @@ class MailSender:
             if 500 <= error.code < 600:
                 raise _Refused(f"it was refused ({error.code})") from None
             raise
+
+    async def _send_text(self, mail: QueuedMail) -> None:
+        if self._phone.gateway_url is None:
+            raise RequestFailed("phone.gateway_url is not set any more")
+        values = {**mail.fields, "server_name": self._server_name}
+        text = write_letter(mail.template, mail.language, values, self._baseurl).paragraphs[0]
+        headers = {"Content-Type": "application/json"}
+        if self._phone.gateway_token is not None:
+            headers["Authorization"] = f"Bearer {self._phone.gateway_token.get_secret_value()}"
+        response = await self._outbound.request(
+            "POST",
+            self._phone.gateway_url,
+            headers=headers,
+            body=encode_json({"to": mail.recipient, "text": text}),
+            timeout=self._config.timeout_seconds,
+        )
+        if 400 <= response.status < 500 and response.status not in (401, 403, 408, 425, 429):
+            raise _Refused(f"the gateway refused it ({response.status})")
+        if not 200 <= response.status < 300:
+            raise RequestFailed(f"the gateway answered {response.status}")
 
     async def _postpone(self, mail: QueuedMail, error: Exception) -> None:
         wait_ms = min(_FIRST_RETRY_MS * 2 ** (mail.attempts - 1), _LONGEST_RETRY_MS)
@@ -203,8 +237,12 @@ def _check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+def _is_text(mail: QueuedMail) -> bool:
+    return mail.recipient.startswith("+")
+
+
 def _domain(mail: QueuedMail) -> str:
-    return mail.recipient.rpartition("@")[2]
+    return "a telephone" if _is_text(mail) else mail.recipient.rpartition("@")[2]
 
 
 def _reason(error: Exception) -> str:
@@ -213,7 +251,7 @@ def _reason(error: Exception) -> str:
         return f"{type(error).__name__} {error.code}"
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return f"the recipient was refused ({max(one.code for one in error.recipients)})"
-    if isinstance(error, aiosmtplib.SMTPConnectError | OSError):
+    if isinstance(error, aiosmtplib.SMTPConnectError | RequestFailed | OSError):
         return str(error) or type(error).__name__
     return type(error).__name__
 

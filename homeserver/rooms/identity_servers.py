@@ -1,4 +1,5 @@
-"""Identity servers, asked for our users: whose address that is, to keep an invitation, whether a key still counts.
+"""Identity servers, asked for our users: whose address that is, to keep an invitation, whether a key still counts, to
+publish an address or to forget it.
 
 Only servers that the operator trusts are asked about addresses. Whether a key of an invitation is still valid is asked
 where the invitation itself says so, which may be anywhere: the guarded client alone protects that.
@@ -21,7 +22,9 @@ from homeserver.protocol.errors import BadRequest, InvalidParam, MatrixError, Un
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.hashing import encode_urlsafe_base64
 from homeserver.protocol.identifiers import is_user_id
+from homeserver.protocol.signing import SigningKey, sign_json
 
+_PREFIX = "/_matrix/identity/v2/"
 _SECONDS = 10.0
 _MAX_BYTES = 64 * 1024
 _MOST_KEYS = 8
@@ -78,7 +81,7 @@ class IdentityServers:
             raise BadRequest(
                 f"This server does not trust the identity server {server[:255]!r}"
                 if self._trusted
-                else "Invitations by e-mail need an identity server, and this server trusts none",
+                else "This server trusts no identity server",
                 errcode="M_SERVER_NOT_TRUSTED",
             )
 
@@ -147,15 +150,55 @@ class IdentityServers:
             raise Unavailable(f"Whether the key of the invitation is valid can't be asked: {error}") from None
         return response.status == 200 and _object(response).get("valid") is True
 
+    async def bind(self, access: IdentityAccess, sid: str, client_secret: str, user_id: str) -> Threepid:
+        """Publishes there that an address, which the user has proved there, is theirs.
+
+        # spec: client-server-api/#post_matrixclientv3account3pidbind
+
+        :raises MatrixError: as `store_invite`
+        """
+        body = {"sid": sid, "client_secret": client_secret, "mxid": user_id}
+        answer = await self._ask(access, "POST", "3pid/bind", body)
+        medium, address = answer.get("medium"), answer.get("address")
+        if medium not in ("email", "msisdn") or not isinstance(address, str) or not 0 < len(address) <= 255:
+            raise Unavailable(f"{access.server} does not say what it has bound")
+        return Threepid(medium, address)
+
+    async def unbind(
+        self, server: str, threepid: Threepid, user_id: str, *, server_name: str, signing_key: SigningKey
+    ) -> None:
+        """Has the address forgotten there. This server vouches with its signature that the user wants it.
+
+        # spec: client-server-api/#post_matrixclientv3account3pidunbind
+
+        :raises MatrixError: as `store_invite`
+        """
+        body = {"mxid": user_id, "threepid": {"medium": threepid.medium, "address": threepid.address}}
+        path = "3pid/unbind"
+        request = {"method": "POST", "uri": f"{_PREFIX}{path}", "origin": server_name, "destination": server}
+        signed = sign_json({**request, "content": body}, server_name, signing_key)
+        signature = signed["signatures"][server_name][signing_key.key_id]
+        # spec: server-server-api/#request-authentication
+        authorization = (
+            f'X-Matrix origin="{server_name}",destination="{server}",key="{signing_key.key_id}",sig="{signature}"'
+        )
+        await self._ask(IdentityAccess(server, ""), "POST", path, body, authorization)
+
     async def _ask(
-        self, access: IdentityAccess, method: str, path: str, body: Mapping[str, Any] | None = None
+        self,
+        access: IdentityAccess,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        authorization: str | None = None,
     ) -> JsonObject:
         self.check_trusted(access.server)
+        headers = {"Authorization": authorization or f"Bearer {access.token}", "Content-Type": "application/json"}
         try:
             response = await self._outbound.request(
                 method,
-                f"https://{access.server}/_matrix/identity/v2/{path}",
-                headers={"Authorization": f"Bearer {access.token}", "Content-Type": "application/json"},
+                f"https://{access.server}{_PREFIX}{path}",
+                headers=headers,
                 body=None if body is None else encode_json(dict(body)),
                 timeout=_SECONDS,
                 max_bytes=_MAX_BYTES,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from homeserver.http import Route
-from homeserver.web import profile, registration, security, sessions, sign_in, sso_login, static
+from homeserver.web import confirm_address, profile, registration, security, sessions, sign_in, sso_login, static
 
 WEB_ROUTES: list[Route] = [
     *static.ROUTES,
@@ -13,4 +13,5 @@ WEB_ROUTES: list[Route] = [
     *profile.ROUTES,
     *sessions.ROUTES,
     *security.ROUTES,
+    *confirm_address.ROUTES,
 ]

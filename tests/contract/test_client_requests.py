@@ -31,10 +31,18 @@ def _routed() -> list[Operation]:
 
 
 _granted: dict[str, bool] = defaultdict(bool)  # by endpoint, for the endpoints that have had their turn
+_MEDIA = ("Email", "MSISDN")
 _NEVER_GRANTED = {
     "updateAppserviceRoomDirectoryVisibility": "for application services",
     "getProtocolMetadata": "there is no application service with a protocol",
     "inviteBy3PID": "there is no identity server",
+    "add3PID": "no mail is sent, so no address is proved",
+    **dict.fromkeys(("bind3PID", "post3PIDs"), "there is no identity server"),
+    **dict.fromkeys(
+        (f"requestToken{purpose}{medium}" for purpose in ("ToRegister", "ToResetPassword") for medium in _MEDIA),
+        "no mail and no text message is sent",
+    ),
+    **dict.fromkeys(("requestTokenTo3PIDEmail", "requestTokenTo3PIDMSISDN"), "no mail and no text message is sent"),
     "uploadCrossSigningKeys": "the keys must be real ones that sign one another",
 }
 # Fields that this server does not look at, so that anything can stand in them; each with the endpoint's name before it.

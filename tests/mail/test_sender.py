@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from homeserver.config import EmailConfig
+from homeserver.config import Config
 from homeserver.mail import Mail, MailSender, queue_mail
 from homeserver.mail import sender as sender_module
+from homeserver.outbound import OutboundClient
 from homeserver.storage.outgoing_mail import claim_mails
 from homeserver.storage.pool import create_pool
 from homeserver.storage.stream import Pool
 from tests.support.smtp import Mailbox, email_settings, link_of, smtp_server, text_of
 from tests.support.tls import Authority
 
-_VALUES = {"link": "https://chat.test.example/x?token=abc"}
+_VALUES = {"path": "/x?token=abc"}
+_outbound: list[OutboundClient] = []
+_LINK = "https://chat.test.example/x?token=abc"
 
 
 @pytest.fixture
@@ -35,8 +38,24 @@ async def mailbox() -> AsyncIterator[Mailbox]:
         yield mailbox
 
 
+@pytest.fixture(autouse=True)
+async def outbound() -> AsyncIterator[OutboundClient]:
+    outbound = OutboundClient(allow=["127.0.0.0/8"])
+    _outbound.append(outbound)
+    yield outbound
+    _outbound.clear()
+    await outbound.close()
+
+
 def _sender(pool: Pool, mailbox: Mailbox, **settings: object) -> MailSender:
-    return MailSender(pool, EmailConfig.model_validate(email_settings(mailbox, **settings)), "test.example")
+    return _sender_with(pool, email_settings(mailbox, **settings))
+
+
+def _sender_with(pool: Pool, email: dict[str, object], **settings: object) -> MailSender:
+    config = Config.model_validate(
+        {"server_name": "test.example", "public_baseurl": "https://chat.test.example", "email": email, **settings}
+    )
+    return MailSender(pool, config, _outbound[0])
 
 
 async def _queue(pool: Pool, to: str = "bob@example.org", **fields: object) -> None:
@@ -64,10 +83,10 @@ async def test_a_mail_arrives_as_it_was_written(pool: Pool, mailbox: Mailbox) ->
     assert message["To"] == "bob@example.org"
     assert message["Auto-Submitted"] == "auto-generated"
     assert message["Message-ID"].endswith("@test.example>")
-    assert link_of(message) == _VALUES["link"]
+    assert link_of(message) == _LINK
     html = message.get_body(("html",))
     assert html is not None
-    assert f'href="{_VALUES["link"]}"' in html.get_content()
+    assert f'href="{_LINK}"' in html.get_content()
     assert await _queued(pool) == 0
     assert await sender.send_due() == 0
 
@@ -92,7 +111,7 @@ async def test_what_strangers_chose_is_text_and_no_markup(pool: Pool, mailbox: M
         "device": device,
         "time": "now",
         "address": "192.0.2.1",
-        "link": "https://x",
+        "path": "/x",
     }
     await _queue(pool, template="new_device", values=values)
     await _sender(pool, mailbox).send_due()
@@ -265,9 +284,8 @@ async def test_a_woken_sender_sends_at_once(pool: Pool, mailbox: Mailbox, caplog
     finally:
         task.cancel()
         await asyncio.wait({task})
-    dead = MailSender(
-        pool, EmailConfig(host="127.0.0.1", port=1, security="none", from_address="a@test.example"), "test.example"
-    )
+    nowhere = {"host": "127.0.0.1", "port": 1, "security": "none", "from_address": "a@test.example"}
+    dead = _sender_with(pool, nowhere)
     await _queue(pool)
     await dead.send_due()
     assert "could not be sent and is tried again" in caplog.text
