@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from homeserver.client_api import rendezvous
 from homeserver.http import ApiRequest, Auth, Route
+from homeserver.http.own_address import own_address
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
 
@@ -41,7 +43,9 @@ UNSTABLE_FEATURES: dict[str, bool] = {
 
 async def get_versions(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientversions"""
-    return {"versions": VERSIONS, "unstable_features": UNSTABLE_FEATURES}
+    # Devices that meet here by a QR code also need to be signed in by OAuth 2.0.
+    by_qr_code = rendezvous.is_available(services) and own_address(services.config, request) is not None
+    return {"versions": VERSIONS, "unstable_features": {**UNSTABLE_FEATURES, "org.matrix.msc4108": by_qr_code}}
 
 
 ROUTES = [Route("GET", "/_matrix/client/versions", get_versions, Auth.NONE)]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from homeserver.config.base import FromFile, Section
+
+
+def _off(value: Any) -> Any:
+    # YAML reads a bare `off` as false.
+    return "off" if value is False else value
 
 
 class SessionsConfig(Section):
@@ -29,6 +34,11 @@ class SessionsConfig(Section):
     )
     login_tokens: bool = Field(
         True, description="Whether people who are signed in can sign in another device of theirs (m.login.token)."
+    )
+    rendezvous: Annotated[Literal["anyone", "users", "off"], BeforeValidator(_off)] = Field(
+        "anyone",
+        description="Who may begin to sign in a device with a QR code: anyone (a new device can show the code), users "
+        "(only a device that is signed in can), or off.",
     )
 
 

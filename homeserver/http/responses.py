@@ -21,7 +21,7 @@ Response: TypeAlias = web.StreamResponse
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
-    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization",
+    "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match",
 }
 
 _COMPRESS_FROM = 1024  # bytes; below, a compressed response saves less than the work costs
