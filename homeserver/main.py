@@ -60,6 +60,7 @@ from homeserver.rate_limits import RateLimits
 from homeserver.rooms.backfill import Backfiller
 from homeserver.rooms.delayed_events import DelayedEvents
 from homeserver.rooms.delayed_events import Limits as DelayLimits
+from homeserver.rooms.guest_access import GuestAccess
 from homeserver.rooms.identity_servers import IdentityServers
 from homeserver.rooms.membership import Membership
 from homeserver.rooms.presence import Presence
@@ -208,6 +209,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(partial(expire_web_sessions_now_and_then, pool, config.web)))
         await stack.enter_async_context(_presence(services))
         await stack.enter_async_context(_background(services.delayed_events.run))
+        await stack.enter_async_context(_background(services.guest_access.run))
         await stack.enter_async_context(_background(services.jobs.run))
         await stack.enter_async_context(_background(services.mail.run))
         await _make_senders(pool, appservices)
@@ -246,6 +248,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             receiver=receiver,
             backfiller=Backfiller(receiver),
             membership=membership,
+            guest_access=GuestAccess(membership),
             third_party_invites=ThirdPartyInvites(
                 membership, IdentityServers(outbound, config.identity_servers.trusted)
             ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from homeserver.remote import Remote
     from homeserver.rooms.backfill import Backfiller
     from homeserver.rooms.delayed_events import DelayedEvents
+    from homeserver.rooms.guest_access import GuestAccess
     from homeserver.rooms.membership import Membership
     from homeserver.rooms.presence import Presence
     from homeserver.rooms.receipts import Receipts
@@ -49,6 +50,7 @@ class Services:
     receiver: Receiver
     backfiller: Backfiller
     membership: Membership
+    guest_access: GuestAccess
     third_party_invites: ThirdPartyInvites
     spaces: SpaceHierarchy
     typing: TypingUsers

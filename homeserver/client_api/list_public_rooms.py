@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeserver.client_api.rooms import room_of
+from homeserver.client_api.rooms import known_room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import string
 from homeserver.http.directory_search import search_in_body, search_in_query
@@ -96,7 +96,7 @@ def _checked_entry(room: JsonObject) -> JsonObject | None:
 
 async def get_visibility(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3directorylistroomroomid"""
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.pool.acquire() as conn:
         return {"visibility": "public" if await is_published(conn, room.nid) else "private"}
 
@@ -104,7 +104,7 @@ async def get_visibility(services: Services, request: ApiRequest) -> JsonObject:
 async def put_visibility(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#put_matrixclientv3directorylistroomroomid"""
     published = _published(await request.json(allow_empty=True), "public")
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.stream.write() as write:
         if not request.requester.admin:
             await _check_may_publish(services, write.conn, room, request)
@@ -134,7 +134,7 @@ async def put_network_visibility(services: Services, request: ApiRequest) -> Jso
     body = await request.json()
     string(body, "visibility", required=True)
     listed = _published(body, "private")
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.stream.write() as write:
         instance = instance_id(appservice.id, request.params["networkId"])
         await set_network_room(write.conn, instance, room.nid, listed)

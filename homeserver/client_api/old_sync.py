@@ -179,7 +179,9 @@ async def _peek(services: Services, request: ApiRequest, room_id: str, since: st
     """# spec: client-server-api/#get_matrixclientv3events"""
     if not is_room_id(room_id):
         raise InvalidParam("room_id is not a room id")
-    room, reader = await services.timeline.room(room_id), reader_of(request.requester)
+    room, reader = await services.timeline.names.room(room_id), reader_of(request.requester)
+    if room is None:
+        raise Forbidden("You are not in that room")
     start = parse_place(since) if since else services.stream.position << ORD_SHIFT
     deadline = asyncio.get_running_loop().time() + timeout
     with services.changes.subscribe(rooms=[room.nid], users=[reader.user_nid]) as subscription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from homeserver.client_api.rooms import room_of
+from homeserver.client_api.rooms import known_room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.protocol.errors import MissingParam, NotFound
 from homeserver.protocol.events import JsonObject
@@ -17,7 +17,7 @@ async def get_timestamp_to_event(services: Services, request: ApiRequest) -> Jso
     direction = request.query.choice("dir", ("f", "b"))
     if ts is None or direction is None:
         raise MissingParam("ts and dir are needed")
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.pool.acquire() as conn:
         allowed = await access(conn, services.timeline.names, room, request.requester.user_id)
     found = await event_near(

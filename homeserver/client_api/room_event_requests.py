@@ -59,7 +59,9 @@ def device_of(requester: Requester) -> str:
 
 def transaction_of(request: ApiRequest) -> ClientTransaction:
     """The transaction of the path's `txnId`.  # spec: client-server-api/#transaction-identifiers"""
-    return ClientTransaction(request.requester.user_nid, device_of(request.requester), request.params["txnId"])
+    params = request.params
+    endpoint = f"redact {params['eventId']}" if "eventId" in params else f"send {params['eventType']}"
+    return ClientTransaction(request.requester.user_nid, device_of(request.requester), params["txnId"], endpoint)
 
 
 def timestamp(request: ApiRequest) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from homeserver.client_api.rooms import room_of
+from homeserver.client_api.rooms import known_room_of, room_of
 from homeserver.client_api.sync import reader_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.protocol.canonical_json import decode_json
@@ -52,7 +52,7 @@ async def get_messages(services: Services, request: ApiRequest) -> JsonObject:
 
 async def get_event(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3roomsroomideventeventid"""
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.pool.acquire() as conn:
         try:
             return await one_event(

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from homeserver.client_api.rooms import invited_address, room_id_or_alias, room_of, user_id_in, via_servers
+from homeserver.client_api.rooms import (
+    invited_address,
+    known_room_of,
+    room_id_or_alias,
+    room_of,
+    user_id_in,
+    via_servers,
+)
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import json_object, string
 from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, MissingParam
@@ -79,7 +86,9 @@ async def post_invite(services: Services, request: ApiRequest) -> JsonObject:
 
 async def post_leave(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3roomsroomidleave"""
-    await services.membership.leave(await room_of(services, request), request.requester.user_id, await _reason(request))
+    await services.membership.leave(
+        await known_room_of(services, request), request.requester.user_id, await _reason(request)
+    )
     return {}
 
 
@@ -109,7 +118,7 @@ async def post_unban(services: Services, request: ApiRequest) -> JsonObject:
 
 async def post_forget(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3roomsroomidforget"""
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.stream.write() as write:
         own = await membership_in(write.conn, room.nid, request.requester.user_nid)
         if own is not None and own.membership not in ("leave", "ban"):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from homeserver.client_api.rooms import room_of
+from homeserver.client_api.rooms import known_room_of, room_of
 from homeserver.client_api.sync import reader_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
-from homeserver.protocol.errors import Forbidden, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.sync.related_events import RelationsRequest, relations, threads
 from homeserver.sync.tokens import parse_place
@@ -39,7 +38,7 @@ async def get_relations(services: Services, request: ApiRequest) -> JsonObject:
         event_type=params.get("eventType"),
         recurse=query.boolean("recurse") or query.boolean("org.matrix.msc3981.recurse"),
     )
-    room = await room_of(services, request)
+    room = await known_room_of(services, request)
     async with services.pool.acquire() as conn:
         answer = await relations(conn, services.timeline.names, reader_of(request.requester), room, wanted)
     if "recurse" in query and not wanted.recurse:
@@ -51,10 +50,7 @@ async def get_threads(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv1roomsroomidthreads"""
     participated = request.query.choice("include", ("all", "participated"), default="all") == "participated"
     until, limit = _place(request, "from"), _limit(request)
-    try:
-        room = await room_of(services, request)
-    except NotFound:
-        raise Forbidden("You are not in that room") from None
+    room = await room_of(services, request)
     async with services.pool.acquire() as conn:
         return await threads(
             conn,

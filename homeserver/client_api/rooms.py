@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from homeserver.http import ApiRequest
 from homeserver.http.bodies import string
-from homeserver.protocol.errors import BadRequest, InvalidParam, NotFound
+from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id, is_user_id
 from homeserver.rooms.identity_servers import IdentityAccess, Threepid
@@ -20,7 +20,18 @@ _MAX_TOKEN = 4096
 
 
 async def room_of(services: Services, request: ApiRequest) -> Room:
-    """The room of the path's `roomId`.
+    """The room of the path's `roomId`, for what only those in it may do.
+
+    :raises Forbidden: if this server doesn't know it: nobody is told whether it exists
+    """
+    room = await services.timeline.names.room(request.params["roomId"])
+    if room is None:
+        raise Forbidden("You are not in that room")
+    return room
+
+
+async def known_room_of(services: Services, request: ApiRequest) -> Room:
+    """The same, for what the specification has an answer to if there is no such room.
 
     :raises NotFound: if this server doesn't know it
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from homeserver.client_api.rooms import room_of
+from homeserver.client_api.rooms import known_room_of
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import string
 from homeserver.protocol.errors import BadRequest, Forbidden, InvalidParam, NotFound
@@ -38,7 +38,7 @@ _FOREVER = 2**63 - 1
 async def put_subscription(services: Services, request: ApiRequest) -> JsonObject:
     """PUT …/rooms/{roomId}/thread/{eventId}/subscription"""
     cause_id = string(await request.json(allow_empty=True), "automatic", max_length=255)
-    room, user_nid = await room_of(services, request), request.requester.user_nid
+    room, user_nid = await known_room_of(services, request), request.requester.user_nid
     async with services.stream.write() as write:
         root = await _visible_event(services, write.conn, request, room, request.params["eventId"])
         cause = None
@@ -67,7 +67,7 @@ async def put_subscription(services: Services, request: ApiRequest) -> JsonObjec
 
 async def delete_subscription(services: Services, request: ApiRequest) -> JsonObject:
     """DELETE …/rooms/{roomId}/thread/{eventId}/subscription"""
-    room, user_nid = await room_of(services, request), request.requester.user_nid
+    room, user_nid = await known_room_of(services, request), request.requester.user_nid
     async with services.stream.write() as write:
         root = await _visible_event(services, write.conn, request, room, request.params["eventId"])
         await lock_subscriptions(write.conn, user_nid)
@@ -83,7 +83,7 @@ async def delete_subscription(services: Services, request: ApiRequest) -> JsonOb
 
 async def get_subscription(services: Services, request: ApiRequest) -> JsonObject:
     """GET …/rooms/{roomId}/thread/{eventId}/subscription"""
-    room, user_nid = await room_of(services, request), request.requester.user_nid
+    room, user_nid = await known_room_of(services, request), request.requester.user_nid
     async with services.pool.acquire() as conn:
         root = await _visible_event(services, conn, request, room, request.params["eventId"])
         current = await find_subscription(conn, user_nid, room.nid, root.event.event_id)

@@ -17,7 +17,7 @@ from homeserver.protocol.room_versions import EventIdFormat
 from homeserver.rooms.activity import activity_of
 from homeserver.rooms.head import RoomHead, StateEntry
 from homeserver.rooms.notifications import Notifications
-from homeserver.rooms.summary import SHOWN_KEYS, shown
+from homeserver.rooms.summary import GUEST_ACCESS, SHOWN_KEYS, shown
 from homeserver.storage import members as member_rows
 from homeserver.storage.device_updates import introduce_devices
 from homeserver.storage.events import (
@@ -66,6 +66,7 @@ class RoomAppend:
     stored_head: tuple[list[int], int, int | None]
     rows: Rows = field(default_factory=Rows)
     shows_other: bool = False  # something that the room shows of itself has changed since the last flush
+    guest_access: bool = False  # whether guests may join has changed
 
     @classmethod
     async def locked(
@@ -240,6 +241,7 @@ class RoomAppend:
             self.rows.state.append(StateChange(key_nids[key], entry.nid if entry else 0, pos))
             self.head.set_state(key, entry)
         self.shows_other |= not SHOWN_KEYS.isdisjoint(entries)
+        self.guest_access |= GUEST_ACCESS in entries
         member_ids = [key[1] for key in entries if key[0] == "m.room.member"]
         user_nids = await self.names.user_nids(member_ids) if member_ids else {}
         for user_id, user_nid in user_nids.items():
@@ -317,6 +319,7 @@ class RoomAppend:
         if event.is_state:
             self.head.forget_state([event.key])
             self.shows_other |= event.key in SHOWN_KEYS
+            self.guest_access |= event.key == GUEST_ACCESS
 
     async def redact_if_asked(self, stored: StoredEvent) -> None:
         """Redacts an event that arrived after its redaction. Must be flushed before."""

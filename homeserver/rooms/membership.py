@@ -15,6 +15,7 @@ from homeserver.protocol.errors import BadRequest, Forbidden, InvalidEvent, Inva
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
+from homeserver.rooms import guest_access
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.invite_permissions import check_invite_wanted
@@ -66,9 +67,27 @@ class Membership:
         :raises NotFound: if no server is known that could help
         :raises Unavailable: if none of those that are known did
         """
+        guest = await guest_access.is_one(self.timeline, user_id)
+        if guest:
+            await self._check_guest(room_id, user_id, via)
         room = await self._join(room_id, user_id, via, extra)
+        # Asked once more, because meanwhile the room may have closed.
+        if guest and not await guest_access.lets_guests_in(self.timeline, room):
+            await self.leave(room, user_id)
+            raise guest_access.no_guests()
         await take_over_from_predecessor(self.timeline, room, user_id)
         return room
+
+    async def _check_guest(self, room_id: str, user_id: str, via: Sequence[str]) -> None:
+        """:raises Forbidden: M_GUEST_ACCESS_FORBIDDEN if guests can't join the room"""
+        room = await self.timeline.names.room(room_id)
+        if room is not None and await self.is_here(room):
+            welcome = await guest_access.lets_guests_in(self.timeline, room)
+        else:
+            servers = await self._candidates(room, room_id, user_id, via)
+            welcome = await guest_access.lets_guests_in_elsewhere(self.remote, room_id, servers)
+        if not welcome:
+            raise guest_access.no_guests()
 
     async def _join(self, room_id: str, user_id: str, via: Sequence[str], extra: JsonObject | None) -> Room:
         room = await self.timeline.names.room(room_id)

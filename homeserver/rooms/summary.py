@@ -29,6 +29,7 @@ SHOWN_KEYS: frozenset[StateKey] = frozenset(
         "m.room.encryption",
     )
 )
+GUEST_ACCESS: StateKey = ("m.room.guest_access", "")
 SPACE = "m.space"
 _LONGEST_NAME, _LONGEST_TOPIC = 1_000, 10_000  # characters: lists of rooms have many of them
 _MOST_ALLOWED = 100

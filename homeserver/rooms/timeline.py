@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 import asyncpg
@@ -115,10 +116,15 @@ class Timeline:
         self._created_ts = 0
         self._uses_policy_server: UsesPolicyServer | None = None
         self._send_signed: SendSigned | None = None
+        self._guests_shut_out: Callable[[Room], None] | None = None
 
     def use_policy_servers(self, uses: UsesPolicyServer, send: SendSigned) -> None:
         """From now on events for rooms with a policy server are sent by `send` (see rooms.policy_server)."""
         self._uses_policy_server, self._send_signed = uses, send
+
+    def on_guests_shut_out(self, listener: Callable[[Room], None]) -> None:
+        """Calls `listener` after whether guests may join a room has changed (see rooms.guest_access)."""
+        self._guests_shut_out = listener
 
     async def room(self, room_id: str) -> Room:
         """The room of that id.
@@ -156,6 +162,8 @@ class Timeline:
         yield append
         await append.flush()
         write.after_commit(lambda: self._heads.set(room.nid, append.head))
+        if append.guest_access and self._guests_shut_out is not None:
+            write.after_commit(partial(self._guests_shut_out, room))
 
     async def send_event(self, room: Room, new: NewEvent) -> str:
         """Sends an event into a room; its event id. Repeating a transaction gives the id of the event it made before,

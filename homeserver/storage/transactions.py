@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from homeserver.storage.stream import Connection
 
@@ -14,11 +15,21 @@ DELAYED_DEVICE = "org.matrix.msc4140.delayed_event"
 
 @dataclass(frozen=True, slots=True)
 class ClientTransaction:
-    """# spec: client-server-api/#transaction-identifiers"""
+    """A device's transaction id for one room. `endpoint` is what else the path says: whether something is sent or
+    redacted, and of what type or which event that is.
+
+    # spec: client-server-api/#transaction-identifiers
+    """
 
     user_nid: int
     device_id: str
     txn_id: str
+    endpoint: str = ""
+
+    @property
+    def endpoint_hash(self) -> int:
+        """A number to tell endpoints apart, in four bytes: nobody but the device itself could make two alike."""
+        return crc32(self.endpoint.encode()) - 2**31
 
 
 async def insert_transactions(
@@ -29,13 +40,14 @@ async def insert_transactions(
     :raises asyncpg.UniqueViolationError: if one was used before
     """
     await conn.execute(
-        "INSERT INTO event_transactions (user_nid, device_id, room_nid, txn_id, event_nid, created_ts) "
-        "SELECT t.user_nid, t.device, $1, t.txn, t.event, $2 "
-        "FROM unnest($3::bigint[], $4::text[], $5::text[], $6::bigint[]) AS t (user_nid, device, txn, event)",
+        "INSERT INTO event_transactions (user_nid, device_id, room_nid, endpoint, txn_id, event_nid, created_ts) "
+        "SELECT t.user_nid, t.device, $1, t.endpoint, t.txn, t.event, $2 FROM unnest($3::bigint[], $4::text[], "
+        "$5::integer[], $6::text[], $7::bigint[]) AS t (user_nid, device, endpoint, txn, event)",
         room_nid,
         int(time.time() * 1000),
         [transaction.user_nid for transaction, _ in transactions],
         [transaction.device_id for transaction, _ in transactions],
+        [transaction.endpoint_hash for transaction, _ in transactions],
         [transaction.txn_id for transaction, _ in transactions],
         [event_nid for _, event_nid in transactions],
     )
@@ -45,10 +57,11 @@ async def event_of_transaction(conn: Connection, room_nid: int, transaction: Cli
     """The id of the event that this transaction made in the room before, if it did."""
     event_id: str | None = await conn.fetchval(
         "SELECT e.event_id FROM event_transactions t JOIN events e USING (event_nid) "
-        "WHERE t.user_nid = $1 AND t.device_id = $2 AND t.room_nid = $3 AND t.txn_id = $4",
+        "WHERE t.user_nid = $1 AND t.device_id = $2 AND t.room_nid = $3 AND t.endpoint = $4 AND t.txn_id = $5",
         transaction.user_nid,
         transaction.device_id,
         room_nid,
+        transaction.endpoint_hash,
         transaction.txn_id,
     )
     return event_id

@@ -272,7 +272,7 @@ async def test_malformed_requests(alice: Api) -> None:
     ):
         assert 400 <= (await alice.put(path, body)).status < 500
     unknown = f"{_UNSTABLE}/rooms/!nowhere:test.example/delayed_event/m.room.message/t"
-    assert (await alice.put(unknown, {"content": _TEXT, "delay_ms": 5})).errcode == "M_NOT_FOUND"
+    assert (await alice.put(unknown, {"content": _TEXT, "delay_ms": 5})).errcode == "M_FORBIDDEN"
     assert (await alice.get(f"{_V1}/delayed_events")).body["delayed_events"] == []
 
 

@@ -85,7 +85,7 @@ async def test_who_may_upgrade(api: Api, alice: Api) -> None:
         assert (await _upgrade(bob, room_id, version)).errcode == "M_FORBIDDEN"
     assert (await _upgrade(alice, room_id, "99")).errcode == "M_UNSUPPORTED_ROOM_VERSION"
     assert (await _upgrade(alice, room_id, "12", additional_creators=["bob"])).errcode == "M_INVALID_PARAM"
-    assert (await _upgrade(alice, "!unknown:test.example", "12")).errcode == "M_NOT_FOUND"
+    assert (await _upgrade(alice, "!unknown:test.example", "12")).errcode == "M_FORBIDDEN"
     assert {key: event["event_id"] for key, event in (await _state(alice, room_id)).items()} == before
 
 

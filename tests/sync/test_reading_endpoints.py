@@ -129,7 +129,7 @@ async def test_malformed_page_requests(alice: Api, query: dict[str, str]) -> Non
     """What is no direction, token, number or filter is refused, and so is a room that does not exist."""
     room = await create(alice)
     assert (await alice.get(f"{room}/messages", query=query)).status == 400
-    assert is_refused(await alice.get("/rooms/!x:test.example/messages", query={"dir": "b"}), 404, "M_NOT_FOUND")
+    assert is_refused(await alice.get("/rooms/!x:test.example/messages", query={"dir": "b"}), 403, "M_FORBIDDEN")
 
 
 async def test_extreme_tokens_and_limits(alice: Api) -> None:
