@@ -31,7 +31,13 @@ class IdentityProvider:
 
 def identity_providers(config: Config) -> list[IdentityProvider]:
     """All places, this server's own page first."""
-    return [IdentityProvider(OWN_PAGE, config.server_name)]
+    return [
+        IdentityProvider(OWN_PAGE, config.server_name),
+        *(
+            IdentityProvider(one.id, one.name, one.icon, one.kind if one.kind != "oidc" else None)
+            for one in config.single_sign_on.providers
+        ),
+    ]
 
 
 def sso_flow(config: Config) -> JsonObject:

@@ -53,9 +53,9 @@ async def start_session(
     """
     token, now_ms = new_token(), _now_ms()
     if instead_of:
-        await web_sessions.delete_session(conn, _hash(instead_of))
+        await web_sessions.delete_session(conn, token_hash(instead_of))
     await web_sessions.insert_session(
-        conn, _hash(token), user_nid, now_ms=now_ms, authenticated_ts=None if second_factor_due else now_ms
+        conn, token_hash(token), user_nid, now_ms=now_ms, authenticated_ts=None if second_factor_due else now_ms
     )
     return token
 
@@ -64,7 +64,7 @@ async def find_session(conn: Connection, config: WebConfig, token: str) -> WebSe
     """The session of a browser, signed in or half way there. None if it has ended or there never was one."""
     if not is_token(token):
         return None
-    session = await web_sessions.find_session(conn, _hash(token))
+    session = await web_sessions.find_session(conn, token_hash(token))
     if session is None:
         return None
     now_ms = _now_ms()
@@ -86,7 +86,7 @@ def is_fresh(session: WebSession) -> bool:
 
 async def end_session(conn: Connection, token: str) -> None:
     """Signs a browser out."""
-    await web_sessions.delete_session(conn, _hash(token))
+    await web_sessions.delete_session(conn, token_hash(token))
 
 
 async def expire_sessions(pool: Pool, config: WebConfig) -> None:
@@ -116,7 +116,8 @@ def _lifetime_ms(config: WebConfig) -> int:
     return config.session_lifetime_days * 24 * 3600 * 1000
 
 
-def _hash(token: str) -> bytes:
+def token_hash(token: str) -> bytes:
+    """What the database has of a token."""
     return hashlib.sha256(token.encode()).digest()
 
 

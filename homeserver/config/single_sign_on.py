@@ -63,8 +63,8 @@ class ProviderConfig(Section):
     @field_validator("id")
     @classmethod
     def _check_id(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,49}", value) or value == "new":
-            raise ValueError("must be of small letters, digits, - and _, and not new")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,49}", value) or value in ("new", "talk-pai"):
+            raise ValueError("must be of small letters, digits, - and _, and neither new nor talk-pai")
         return value
 
     @field_validator("icon")

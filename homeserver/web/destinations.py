@@ -14,7 +14,7 @@ _MAX_LENGTH = 16 * 1024  # characters
 
 # Paths and queries are ASCII without spaces, backslashes or control characters, which browsers read in their own ways.
 _OURS = re.compile(
-    r"/(account(/[a-z-]+)*"
+    r"/(account(/[a-z0-9_-]+)*"
     r"|oauth2/(authorize|device)"
     r"|_matrix/client/(v3|r0|unstable)/login/sso/redirect(/[A-Za-z0-9._~%-]+)?"
     r"|_matrix/client/(v3|r0|unstable)/auth/[A-Za-z0-9._-]+/fallback/web"

@@ -12,6 +12,8 @@ from homeserver.web import (
     security,
     sessions,
     sign_in,
+    sign_in_services,
+    single_sign_on,
     sso_login,
     static,
 )
@@ -23,6 +25,8 @@ WEB_ROUTES: list[Route] = [
     *sso_login.ROUTES,
     *authorize.ROUTES,
     *device_code.ROUTES,
+    *single_sign_on.ROUTES,
+    *sign_in_services.ROUTES,
     *profile.ROUTES,
     *sessions.ROUTES,
     *security.ROUTES,

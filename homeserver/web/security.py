@@ -24,7 +24,13 @@ _NOTICES = {
 async def get_security(visit: Visit) -> Response:
     """What there is to make an account safe with."""
     notice = _NOTICES.get(visit.request.query.string("done", default=""), "")
-    return page(visit, "security.html", tab="security", notice=visit.translate(notice) if notice else "")
+    return page(
+        visit,
+        "security.html",
+        tab="security",
+        notice=visit.translate(notice) if notice else "",
+        services=bool(visit.services.single_sign_on),
+    )
 
 
 async def get_password(visit: Visit) -> Response:

@@ -6,15 +6,18 @@ which leads to pages of ours only.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
-from homeserver.accounts.identifiers import user_id_of
+from homeserver.accounts.identifiers import named_user
 from homeserver.accounts.moderation import check_may_sign_in
 from homeserver.accounts.password import check_credentials
 from homeserver.accounts.web_sessions import end_session, new_token, start_session
 from homeserver.http import Response
 from homeserver.protocol.errors import MatrixError
+from homeserver.protocol.events import JsonObject
 from homeserver.storage.accounts import Account
+from homeserver.storage.stream import Connection
 from homeserver.translations import mark
 from homeserver.web.destinations import HOME, checked_destination, onward_targets
 from homeserver.web.messages import sentence
@@ -24,7 +27,7 @@ from homeserver.web.visits import Visit, set_token
 
 _WRONG = mark("That is not the right user name or password.")
 _NOTICES = {
-    "password": mark("Your password has been changed. Sign in with the new one."),
+    "recovered": mark("Your password has been changed. Sign in with the new one."),
     "everywhere": mark("You are signed out everywhere."),
     "deactivated": mark("Your account has been deactivated."),
 }
@@ -57,11 +60,12 @@ async def post_sign_in(visit: Visit) -> Response:
 async def check_password(visit: Visit, name: str, password: str) -> Account:
     """The account of this name whose password this is.
 
-    :param name: a user name, with or without @ and server
+    :param name: a user name, with or without @ and server, or an e-mail address of the account
     :raises Forbidden, LimitExceeded, BadRequest, Unauthorized: if there is none such, or it may not sign in
     """
     services, request = visit.services, visit.request
-    user_id = user_id_of({"user": _without_server(name.strip(), services.server_name)}, services.server_name)
+    async with services.pool.acquire() as conn:
+        user_id = await named_user(conn, _named(name.strip(), services.server_name), services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
         account = await check_credentials(services.pool, services.config.passwords, user_id, password)
     async with services.pool.acquire() as conn:
@@ -69,15 +73,33 @@ async def check_password(visit: Visit, name: str, password: str) -> Account:
     return account
 
 
-def _without_server(name: str, server_name: str) -> str:
-    """People leave out the @ of `@alice:example.org`."""
-    return name if name.startswith("@") else name.removesuffix(f":{server_name}")
+def _named(name: str, server_name: str) -> JsonObject:
+    """What a client would send to name whom the visitor has named: by user name, user id or e-mail address.
+
+    People leave out the @ of `@alice:example.org`.
+    """
+    if "@" in name[1:]:
+        return {"identifier": {"type": "m.id.thirdparty", "medium": "email", "address": name}}
+    user = name if name.startswith("@") else name.removesuffix(f":{server_name}")
+    return {"identifier": {"type": "m.id.user", "user": user}}
 
 
-async def signed_in(visit: Visit, account: Account, continue_to: str, *, keep: bool) -> Response:
-    """Opens a session for the browser and sends it on."""
+async def signed_in(
+    visit: Visit,
+    account: Account,
+    continue_to: str,
+    *,
+    keep: bool,
+    also: Callable[[Connection, str], Awaitable[None]] | None = None,
+) -> Response:
+    """Opens a session for the browser and sends it on.
+
+    :param also: what else is written in the transaction in which the session begins, given its token
+    """
     async with visit.services.pool.acquire() as conn, conn.transaction():
         token = await start_session(conn, account.user_nid, instead_of=visit.token)
+        if also is not None:
+            await also(conn, token)
     response = redirect(visit, checked_destination(continue_to))
     set_token(visit, response, token, keep=keep)
     return response
@@ -97,8 +119,11 @@ def _sign_in_page(
         keep="keep" in visit.form,
         notice=notice,
         problem=sentence(visit, error, _WRONG) if error is not None else "",
-        providers=[],
-        recovery=False,
+        providers=[
+            {"path": f"/account/sso/{one.id}?{urlencode({'continue': continue_to})}", "name": one.name}
+            for one in visit.services.config.single_sign_on.providers
+        ],
+        recovery=visit.services.config.email.host is not None,
         registration=visit.services.config.registration.mode != "off",
     )
 

@@ -51,7 +51,10 @@ async def post_redirect(visit: Visit) -> Response:
 
 async def get_redirect_to_provider(visit: Visit) -> Response:
     """# spec: client-server-api/#get_matrixclientv3loginssoredirectidpid"""
-    _check_provider(visit)
+    provider = _check_provider(visit)
+    if visit.session is None and provider != OWN_PAGE:
+        _redirect_url(visit)
+        return to_sign_in(visit, f"/account/sso/{provider}")
     return await get_redirect(visit)
 
 
@@ -61,9 +64,11 @@ async def post_redirect_to_provider(visit: Visit) -> Response:
     return await post_redirect(visit)
 
 
-def _check_provider(visit: Visit) -> None:
-    if visit.request.params["idpId"] != OWN_PAGE:
+def _check_provider(visit: Visit) -> str:
+    provider = visit.request.params["idpId"]
+    if provider not in (OWN_PAGE, *visit.services.single_sign_on):
         raise NotFound(mark("This server does not know that way to sign in."))
+    return provider
 
 
 def _redirect_url(visit: Visit) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -40,6 +41,7 @@ class OidcServer:
     algorithm: str = "RS256"
     signing_key: Any = None  # another than the published one
     denies: bool = False
+    asks: bool = False  # shows a page with a link back instead of sending people back at once
     asked: list[dict[str, str]] = field(default_factory=list)  # queries of the authorization endpoint
     issuer: str = ""
     _codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -72,8 +74,11 @@ class OidcServer:
         return web.json_response({"keys": [self.key.as_dict(private=False)]})
 
     async def _authorize(self, request: web.Request) -> web.Response:
-        """Signs the person in at once and sends them back."""
-        raise web.HTTPFound(self.answer(dict(request.query)))
+        """Signs the person in and sends them back."""
+        address = self.answer(dict(request.query))
+        if self.asks:
+            return web.Response(text=f'<a href="{html.escape(address)}">Back</a>', content_type="text/html")
+        raise web.HTTPFound(address)
 
     def answer(self, query: dict[str, str]) -> str:
         """Where somebody is sent back to who was sent to the authorization endpoint with this query."""
