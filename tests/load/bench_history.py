@@ -1,21 +1,22 @@
 """What a page of a long history costs at any depth.
 
 `python -m tests.load.bench_history` makes a room with 50,000 events and asks over HTTP for pages of 100 events: the
-newest ones, and those at five depths down to the oldest, in turn. It prints the CPU time of server and PostgreSQL for
-a page of each depth, and its ratio to that of the newest page. Exits with 1 if one is above the bound.
+newest ones, and those at five depths down to the oldest, in turn. Compared is the CPU time of server and PostgreSQL for
+a page of each depth with that for the newest page.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 
 from homeserver.services import Services
 from homeserver.sync.tokens import place_token
 from tests.load.measuring import (
+    Account,
     append_all,
-    check,
-    cpu_seconds,
+    cpu_in_turn,
     http_session,
     make_room,
     messages_of,
@@ -24,26 +25,29 @@ from tests.load.measuring import (
     scratch,
     serving,
 )
+from tests.load.report import Report, milliseconds
 from tests.support.processes import Homeserver
 
 BOUND = 1.5
 EVENTS = 50_000
 LIMIT = 100
 DEPTHS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.997)
-PAGES = 20  # of each depth a round
-ROUNDS = 15
+PAGES = 60  # of each depth a round
+ROUNDS = 12
 
 
 def main() -> int:
-    """Measures, prints, and says by its exit code whether the bound holds."""
+    """Measures, prints, and says by its exit status whether the bound holds."""
+    report = Report()
     with scratch() as directory:
         server, (room_id, tokens) = prepared(directory, fill)
         with serving(server):
             cpu = asyncio.run(measure(server, room_id, tokens))
     newest = cpu[0.0]
-    print(f"newest page of {LIMIT} in {EVENTS} events: {newest * 1e3:.2f} ms of CPU")
-    holds = [check(f"page at {depth:.0%} depth / newest", cpu[depth] / newest, BOUND) for depth in DEPTHS[1:]]
-    return 0 if all(holds) else 1
+    report.note(f"newest page of {LIMIT} in {EVENTS} events: {milliseconds(newest)} of CPU")
+    for depth in DEPTHS[1:]:
+        report.check_ratio(f"/messages at {depth:.1%} depth / newest", cpu[depth], newest, BOUND)
+    return report.finish()
 
 
 async def fill(services: Services) -> tuple[str, dict[float, str]]:
@@ -54,22 +58,19 @@ async def fill(services: Services) -> tuple[str, dict[float, str]]:
     return room.room_id, {depth: place_token(rows[int(EVENTS * depth)]["ord"]) for depth in DEPTHS}
 
 
-async def measure(server: Homeserver, room_id: str, tokens: dict[float, str]) -> dict[float, float]:
-    """Seconds of CPU time for a page of each depth."""
-    total = dict.fromkeys(tokens, 0.0)
+async def measure(server: Homeserver, room_id: str, tokens: dict[float, str]) -> dict[float, list[float]]:
+    """Seconds of CPU time for a page of each depth, by rounds."""
     async with http_session() as session:
         alice = await register(session, server.url, "alice")
-        for number in range(-1, ROUNDS):  # the first warms up
-            for depth, token in tokens.items():
-                before = cpu_seconds(server.process.directory)
-                for _ in range(PAGES):
-                    query = {"dir": "b", "limit": str(LIMIT), "from": token}
-                    page = await alice.call("GET", f"/rooms/{room_id}/messages", query=query)
-                    if len(page["chunk"]) != LIMIT:
-                        raise AssertionError("the page is not full")
-                if number >= 0:
-                    total[depth] += cpu_seconds(server.process.directory) - before
-    return {depth: seconds / ROUNDS / PAGES for depth, seconds in total.items()}
+        acts = {depth: partial(page, alice, room_id, token) for depth, token in tokens.items()}
+        return await cpu_in_turn(server, acts, rounds=ROUNDS, calls=PAGES)
+
+
+async def page(account: Account, room_id: str, token: str) -> None:
+    query = {"dir": "b", "limit": str(LIMIT), "from": token}
+    answer = await account.call("GET", f"/rooms/{room_id}/messages", query=query)
+    if len(answer["chunk"]) != LIMIT:
+        raise AssertionError("the page is not full")
 
 
 if __name__ == "__main__":

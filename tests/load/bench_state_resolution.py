@@ -1,20 +1,19 @@
-"""What it costs to merge two branches of a large room.
+"""What it costs to merge two branches of a large room, here and on Synapse.
 
 `python -m tests.load.bench_state_resolution` builds a room of 10,000 members and two branches of it that differ in 100
-events: joins, leaves, profile changes, kicks, bans, power levels, join rules and topics. It measures the CPU time of
-`resolve` (best of the rounds) with the full conflicted set computed and all events in memory, for room versions 10 and
-12. With `--synapse-python PATH` the same case goes through Synapse's resolver in that interpreter: the results must be
-equal, and ours may take at most a fifth of its time. Exits with 1 otherwise.
+events: joins, leaves, profile changes, kicks, bans, power levels, join rules and topics. Compared is the CPU time of
+`resolve` (best of the rounds) with that of Synapse's resolver on the same case, for room versions 10 and 12, with the
+full conflicted set computed and all events in memory. The two results must be equal.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from homeserver.protocol.events import StateKey
@@ -27,12 +26,14 @@ from homeserver.protocol.state_resolution import (
     resolve,
     separate,
 )
+from tests.interop.synapse import PYTHON_VARIABLE, synapse_python
+from tests.load.report import Report
 from tests.protocol.rooms import ALICE, BOB, CHARLIE, Room
 
 MEMBERS = 10_000
 DIFFERING = 100
 ROUNDS = 30
-TARGET = 1 / 5
+BOUND = 1 / 5
 
 
 def _member(number: int) -> str:
@@ -71,7 +72,7 @@ def _copied(state: dict[StateKey, str]) -> dict[StateKey, str]:
 
 
 def measure_ours(
-    version: RoomVersion, states: list[dict[StateKey, str]], full: set[str], room: Room
+    report: Report, version: RoomVersion, states: list[dict[StateKey, str]], full: set[str], room: Room
 ) -> tuple[float, dict[StateKey, str]]:
     """CPU seconds of the best round, and the result. Only what `missing_events` asks for is given."""
     unconflicted, _ = separate(states)
@@ -83,23 +84,22 @@ def measure_ours(
         start = time.process_time()
         resolved = resolve(version, states, full, events)
         best = min(best, time.process_time() - start)
-    print(f"  {len(full)} events in the full conflicted set, {len(events)} of {len(room.events)} events loaded")
+    report.note(f"{len(full)} events in the full conflicted set, {len(events)} of {len(room.events)} events loaded")
     return best, resolved
 
 
-def measure_synapse(python: str, case: dict[str, Any]) -> tuple[float, dict[StateKey, str]]:
+def measure_synapse(python: Path, case: dict[str, Any]) -> tuple[float, dict[StateKey, str]]:
     """The same of Synapse's resolver, run by that interpreter."""
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(case, file)
         file.flush()
-        command = [python, __file__.replace("bench_state_resolution", "synapse_resolver"), file.name]
+        command = [str(python), __file__.replace("bench_state_resolution", "synapse_resolver"), file.name]
         answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return answer["seconds"], {(type, state_key): event_id for type, state_key, event_id in answer["state"]}
 
 
-def compare(version: RoomVersion, synapse_python: str | None) -> bool:
-    """Measures one room version; whether it is as it should be."""
-    print(f"room version {version.identifier}")
+def compare(report: Report, version: RoomVersion, python: Path) -> None:
+    """Measures one room version. Raises AssertionError if the two don't agree."""
     left, right = build(version)
     # As out of a database: no two of the states' strings are the same object, so comparing them takes what it takes.
     states = [_copied(left.ids), _copied(right.ids)]
@@ -107,12 +107,9 @@ def compare(version: RoomVersion, synapse_python: str | None) -> bool:
     _, conflicted = separate(states)
     difference = auth_difference([auth_chain(state.values(), edges) for state in states])
     subgraph = conflicted_subgraph(conflicted, edges) if version.room_id_is_create_hash else set()
-    ours, resolved = measure_ours(version, states, conflicted | difference | subgraph, left)
-    print(f"  ours    {ours * 1000:8.2f} ms")
-    if synapse_python is None:
-        return True
+    ours, resolved = measure_ours(report, version, states, conflicted | difference | subgraph, left)
     theirs, their_result = measure_synapse(
-        synapse_python,
+        python,
         {
             "room_version": version.identifier,
             "room_id": left.room_id,
@@ -123,18 +120,22 @@ def compare(version: RoomVersion, synapse_python: str | None) -> bool:
             "conflicted_subgraph": sorted(subgraph),
         },
     )
-    equal = resolved == their_result
-    print(f"  Synapse {theirs * 1000:8.2f} ms, ratio {ours / theirs:.3f} (target {TARGET}), results equal: {equal}")
-    return equal and ours / theirs <= TARGET
+    if resolved != their_result:
+        raise AssertionError(f"room version {version.identifier}: the results differ")
+    report.note(f"room version {version.identifier}: ours {ours * 1e3:.2f} ms, Synapse {theirs * 1e3:.2f} ms")
+    report.check(f"state resolution, version {version.identifier}, ours / Synapse's", ours / theirs, BOUND)
 
 
 def main() -> int:
-    """Runs the comparison for both algorithms in use; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--synapse-python", metavar="PATH", help="an interpreter that has Synapse")
-    arguments = parser.parse_args()
-    results = [compare(room_version(number), arguments.synapse_python) for number in ("10", "12")]
-    return 0 if all(results) else 1
+    """Runs the comparison for both algorithms in use; the exit status says whether the bound holds."""
+    python = synapse_python()
+    if python is None:
+        print(f"There is no Synapse: `make bench` installs one, or {PYTHON_VARIABLE} names a Python that has it.")
+        return 1
+    report = Report()
+    for number in ("10", "12"):
+        compare(report, room_version(number), python)
+    return report.finish()
 
 
 if __name__ == "__main__":

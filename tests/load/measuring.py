@@ -1,4 +1,4 @@
-"""What the benchmarks of whole servers share: servers, their CPU time, accounts, rooms that are large at once, ratios.
+"""What the benchmarks of whole servers share: servers, their CPU time, accounts, rooms that are large at once.
 
 Where it can, a benchmark compares CPU time, of the server's process and of its PostgreSQL's together: other work on
 the machine disturbs that little. A server is measured as a process of its own; large rooms are made before by a server
@@ -8,12 +8,11 @@ inside this process, through the way that every event takes, many events a trans
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
-import statistics
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +28,16 @@ from homeserver.protocol.room_versions import room_version
 from homeserver.rooms.timeline import NewEvent
 from homeserver.services import Services
 from homeserver.storage.names import Room
+from tests.load.report import Progress
 from tests.support.processes import Homeserver, talk_pai
 
 PASSWORD = "correct horse battery staple"
-_PREFIX = "/_matrix/client/v3"
+V3 = "/_matrix/client/v3"
+_numbers = itertools.count()
 _TICK = os.sysconf("SC_CLK_TCK")
 _BATCH = 250  # events a transaction, where a room is made large
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 def cpu_seconds(directory: Path) -> float:
@@ -54,35 +56,25 @@ def cpu_seconds(directory: Path) -> float:
     return total / _TICK
 
 
-def check(what: str, ratio: float, bound: float) -> bool:
-    """Prints a ratio beside its bound; whether it holds."""
-    holds = ratio <= bound
-    print(f"{what}: ratio {ratio:.3g} (at most {bound:g}){'' if holds else '  MISSED'}", flush=True)
-    return holds
+async def cpu_in_turn(
+    server: Homeserver, acts: Mapping[K, Callable[[], Awaitable[object]]], *, rounds: int, calls: int
+) -> dict[K, list[float]]:
+    """Seconds of CPU time that the server and its PostgreSQL take for a call of each act, round by round.
 
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which that share of the values lies."""
-    return statistics.quantiles(values, n=1000, method="inclusive")[round(share * 1000) - 1]
-
-
-class Progress:
-    """One line on a terminal that says how far the preparations are."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self._started = time.monotonic()
-        self._shown = self._started
-
-    def add(self, number: int = 1) -> None:
-        """So many more are done."""
-        self.done += number
-        now = time.monotonic()
-        if self.done >= self.total:
-            print(f"  {self.what}: {self.done} in {now - self._started:.1f} s", file=sys.stderr, flush=True)
-        elif now - self._shown > 5:
-            self._shown = now
-            print(f"  {self.what}: {self.done} of {self.total}", file=sys.stderr, flush=True)
+    In a round each act is called `calls` times; their CPU time is known to a hundredth of a second only.
+    """
+    took: dict[K, list[float]] = {name: [] for name in acts}
+    progress = Progress("rounds", rounds)
+    for number in range(-1, rounds):  # the first warms up
+        for name, act in acts.items():
+            before = cpu_seconds(server.process.directory)
+            for _ in range(calls):
+                await act()
+            if number >= 0:
+                took[name].append((cpu_seconds(server.process.directory) - before) / calls)
+        if number >= 0:
+            progress.add()
+    return took
 
 
 @dataclass
@@ -95,14 +87,19 @@ class Account:
     token: str
 
     async def call(
-        self, method: str, path: str, body: JsonObject | None = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: JsonObject | None = None,
+        query: dict[str, str] | None = None,
+        prefix: str = V3,
     ) -> Any:
-        """The answer to a request below the client API's prefix. Raises RuntimeError unless its status is 200."""
+        """The answer to a request below that prefix. Raises RuntimeError unless its status is 200."""
         data = None if body is None else orjson.dumps(body)
         headers = {"Content-Type": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
-        url = self.url + _PREFIX + path
+        url = self.url + prefix + path
         async with self.session.request(method, url, data=data, params=query, headers=headers) as response:
             answer = await response.read()
             if response.status != 200:
@@ -130,13 +127,6 @@ async def register(session: aiohttp.ClientSession, url: str, name: str) -> Accou
     """A new account on a server with open registration."""
     body = {"username": name, "password": PASSWORD, "auth": {"type": "m.login.dummy"}}
     answer = await Account(session, url, "", "").call("POST", "/register", body)
-    return Account(session, url, answer["user_id"], answer["access_token"])
-
-
-async def login(session: aiohttp.ClientSession, url: str, name: str) -> Account:
-    """A new device of an account that `open_accounts` or `register` has made."""
-    body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": name}, "password": PASSWORD}
-    answer = await Account(session, url, "", "").call("POST", "/login", body)
     return Account(session, url, answer["user_id"], answer["access_token"])
 
 
@@ -189,8 +179,8 @@ def prepared(directory: Path, prepare: Callable[[Services], Awaitable[T]]) -> tu
     return server, asyncio.run(run())
 
 
-async def make_room(services: Services, creator: str, name: str = "A room") -> Room:
-    """A public room with a name, made by that local user."""
+async def make_room(services: Services, creator: str, name: str = "A room", further: Sequence[NewEvent] = ()) -> Room:
+    """A public room with a name, made by that local user, and these events in it."""
     user_id = f"@{creator}:{services.server_name}"
     version = room_version("11")
     create = NewEvent("m.room.create", user_id, {"room_version": "11"}, state_key="")
@@ -205,17 +195,20 @@ async def make_room(services: Services, creator: str, name: str = "A room") -> R
     async with services.stream.write() as write:
         room_id = f"!{name.replace(' ', '')}{time.time_ns()}:{services.server_name}"
         room = await timeline.create_room(version, create, room_id, published=False, write=write)
-        async with timeline.appending(write, room, len(first)) as append:
-            for type, state_key, content in first:
-                await timeline.append_new(append, NewEvent(type, user_id, content, state_key))
+        events = [NewEvent(type, user_id, content, state_key) for type, state_key, content in first]
+        async with timeline.appending(write, room, len(events) + len(further)) as append:
+            for event in (*events, *further):
+                await timeline.append_new(append, event)
     return room
 
 
-async def append_all(services: Services, room: Room, events: Sequence[NewEvent], what: str) -> None:
-    """Appends these events to the room, in order and checked like any."""
+async def append_all(
+    services: Services, room: Room, events: Sequence[NewEvent], what: str, at_once: int = _BATCH
+) -> None:
+    """Appends these events to the room, in order and checked like any, so many a transaction."""
     progress = Progress(what, len(events))
-    for start in range(0, len(events), _BATCH):
-        batch = events[start : start + _BATCH]
+    for start in range(0, len(events), at_once):
+        batch = events[start : start + at_once]
         async with services.timeline.locked(room, len(batch)) as append:
             for event in batch:
                 await services.timeline.append_new(append, event)
@@ -224,13 +217,16 @@ async def append_all(services: Services, room: Room, events: Sequence[NewEvent],
 
 async def join_all(services: Services, room: Room, names: Sequence[str]) -> None:
     """These local users join the room."""
-    ids = [f"@{name}:{services.server_name}" for name in names]
-    await services.timeline.names.user_nids(ids)
-    joins = [
-        NewEvent("m.room.member", user_id, {"membership": "join", "displayname": user_id}, user_id) for user_id in ids
-    ]
-    await services.timeline.names.state_key_nids([("m.room.member", user_id) for user_id in ids])
+    joins = [join_of(services, name) for name in names]
+    await services.timeline.names.user_nids([join.sender for join in joins])
+    await services.timeline.names.state_key_nids([("m.room.member", join.sender) for join in joins])
     await append_all(services, room, joins, f"members of {room.room_id}")
+
+
+def join_of(services: Services, name: str) -> NewEvent:
+    """The member event by which a local user joins a public room."""
+    user_id = f"@{name}:{services.server_name}"
+    return NewEvent("m.room.member", user_id, {"membership": "join", "displayname": name}, user_id)
 
 
 def text(number: int) -> JsonObject:
@@ -239,6 +235,12 @@ def text(number: int) -> JsonObject:
         "msgtype": "m.text",
         "body": f"Shall we meet at half past seven, or later? I'll bring the tickets. {number}",
     }
+
+
+async def send(account: Account, room_id: str) -> None:
+    """Sends a message like no other."""
+    number = next(_numbers)
+    await account.call("PUT", f"/rooms/{room_id}/send/m.room.message/{number}", text(number))
 
 
 def messages_of(services: Services, name: str, count: int) -> list[NewEvent]:
