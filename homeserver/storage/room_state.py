@@ -95,12 +95,15 @@ async def write_state_changes(conn: Connection, room_nid: int, changes: Sequence
         if change.event_nid and change.pos < end:
             rows.append((change.state_key_nid, change.event_nid, change.pos, end))
         following[change.state_key_nid] = first[change.state_key_nid] = change.pos
+    # In the order of positions, so that indexes grow at their ends and leave no half-empty pages behind.
+    rows.reverse()
+    ended = list(reversed(first.items()))
     await conn.execute(
         "UPDATE room_state SET to_pos = ended.pos FROM unnest($2::bigint[], $3::bigint[]) AS ended (key, pos) "
         "WHERE room_nid = $1 AND state_key_nid = ended.key AND to_pos = 9223372036854775807",
         room_nid,
-        list(first),
-        list(first.values()),
+        [key for key, _ in ended],
+        [pos for _, pos in ended],
     )
     await conn.execute(
         "WITH plain AS (INSERT INTO room_plain_keys SELECT $1, k.state_key_nid FROM state_keys k "
