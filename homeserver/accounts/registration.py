@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from homeserver.accounts import threepids
 from homeserver.accounts.captcha import captcha_check
+from homeserver.accounts.email_validation import email_stage, recorded_threepid
 from homeserver.accounts.interactive_auth import REGISTRATION_TOKEN, Challenge, Flow, Sessions, Stage
 from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.register import check_available, create_account, generated_localpart
@@ -86,7 +88,7 @@ def registration_challenge(parts: RegistrationParts, address: str) -> Challenge:
             case "m.login.terms":
                 stages[name] = _terms_stage(config)
             case "m.login.email.identity":
-                stages[name] = Stage(elsewhere=True)
+                stages[name] = email_stage(parts.sessions.pool, "register")
             case _:
                 stages[name] = Stage()
     return Challenge(parts.sessions, _OPERATION, flows(config), stages)
@@ -120,7 +122,7 @@ async def register(
 
     :param proved: what `Proof.use` returned
     :param localpart: None for one that is made up
-    :raises BadRequest: M_INVALID_USERNAME or M_USER_IN_USE
+    :raises BadRequest: M_INVALID_USERNAME, M_USER_IN_USE or M_THREEPID_IN_USE
     """
     if guest is not None:
         if not await registrations.upgrade_guest(conn, guest.user_nid, password_hash):
@@ -141,6 +143,9 @@ async def register(
     terms = proved.get(TERMS)
     if isinstance(terms, dict):
         await registrations.insert_accepted_terms(conn, account.user_nid, terms, now_ms)
+    threepid = recorded_threepid(proved.get(EMAIL))
+    if threepid is not None:
+        await threepids.add(conn, account.user_nid, threepid)
     return account
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from homeserver.main import Server, running_server
-from tests.support.api import PASSWORD, Answer, Api
+from tests.support.api import PASSWORD, Answer, Api, open_api
 from tests.support.client import eventually
 from tests.support.servers import server_config
 from tests.support.smtp import Mailbox, email_settings, link_of, smtp_server, text_of
@@ -352,3 +352,31 @@ async def test_identity_servers_must_be_trusted(alice: Api) -> None:
     wanted = {"medium": "email", "address": "alice@example.org", "id_server": "id.example.org"}
     answer = await alice.post("/account/3pid/unbind", wanted)
     assert answer.body == {"id_server_unbind_result": "no-support"}
+
+
+async def test_registering_with_an_address(database: str, tmp_path: Path, mailbox: Mailbox) -> None:
+    """Where an address is required, nobody registers without proving one, and it is the account's afterwards."""
+    config = server_config(
+        database,
+        tmp_path,
+        public_baseurl="https://chat.test.example",
+        email=email_settings(mailbox),
+        registration={"email": "required"},
+    )
+    async with running_server(config) as server, open_api(server.url) as api:
+        sid = await _asked(api, "dora@example.org", of="register")
+        body = {"username": "dora", "password": PASSWORD}
+        first = await api.post("/register", body)
+        assert first.body["flows"] == [{"stages": ["m.login.email.identity"]}]
+        creds = {"sid": sid, "client_secret": _SECRET}
+        auth = {"type": "m.login.email.identity", "session": first.body["session"], "threepid_creds": creds}
+        for wrong in ({}, {"sid": sid, "client_secret": "guessed"}, {"sid": 1}, "x", creds):
+            answer = await api.post("/register", {**body, "auth": {**auth, "threepid_creds": wrong}})
+            assert answer.status == 401, (wrong, answer)
+        assert (await _click(api, await mailbox.link()))[0] == 200
+        answer = await api.post("/register", {**body, "auth": auth})
+        assert answer.status == 200, answer
+        dora = api.as_token(answer.body["access_token"])
+        assert (await dora.get("/account/3pid")).body["threepids"][0]["address"] == "dora@example.org"
+        again = {"username": "eve", "password": PASSWORD, "auth": {"type": auth["type"], "threepid_creds": creds}}
+        assert (await api.post("/register", again)).status == 401
