@@ -41,6 +41,7 @@ async def create_pool(
             "jit": "off",
             # A statement is planned while the tables are small and keeps its plan as they grow: one that reads a whole
             # table would cost the more the longer the server runs. Every statement of ours has an index to go by.
+            # See docs/decisions/0018.
             "enable_seqscan": "off",
             "TimeZone": "UTC",
             # A transaction that forgot itself would hold its locks, and the positions after its own, for ever.
