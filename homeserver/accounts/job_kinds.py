@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from homeserver.accounts.auto_join import AUTO_JOIN, auto_join
 from homeserver.accounts.deactivate import DEACTIVATE, finish_deactivation
 from homeserver.accounts.jobs import Handler
 
 JOB_KINDS: Mapping[str, Handler] = {
+    AUTO_JOIN: auto_join,
     DEACTIVATE: finish_deactivation,
 }

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeserver.accounts import threepids
+from homeserver.accounts.auto_join import order_joins
 from homeserver.accounts.captcha import captcha_check
 from homeserver.accounts.email_validation import email_stage, recorded_threepid
 from homeserver.accounts.interactive_auth import REGISTRATION_TOKEN, Challenge, Flow, Sessions, Stage
@@ -94,6 +95,15 @@ def registration_challenge(parts: RegistrationParts, address: str) -> Challenge:
     return Challenge(parts.sessions, _OPERATION, flows(config), stages)
 
 
+def wanted_localpart(username: str) -> str:
+    """The name that somebody means who types `username`.
+
+    Capitals become small, "Alice" alice; nothing else is made of anything else, since the small letters of some signs
+    (the Kelvin sign, for one) are letters that others have in their names.
+    """
+    return username.lower() if username.isascii() else username
+
+
 def check_reserved(config: RegistrationConfig, localpart: str) -> None:
     """Raises BadRequest M_USER_IN_USE for a name that nobody may take by themselves."""
     if any(re.fullmatch(pattern, localpart, re.IGNORECASE) for pattern in config.reserved_names):
@@ -119,6 +129,8 @@ async def register(
     guest: Account | None = None,
 ) -> Account:
     """Makes the account, or makes one of `guest`. Inside the transaction in which the proof was used.
+
+    The rooms that new users join are joined by jobs: wake those after the commit.
 
     :param proved: what `Proof.use` returned
     :param localpart: None for one that is made up
@@ -146,6 +158,7 @@ async def register(
     threepid = recorded_threepid(proved.get(EMAIL))
     if threepid is not None:
         await threepids.add(conn, account.user_nid, threepid)
+    await order_joins(conn, account.user_id, config.registration.auto_join_rooms)
     return account
 
 

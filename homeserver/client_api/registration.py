@@ -64,6 +64,7 @@ async def post_register(services: Services, request: ApiRequest) -> JsonObject:
                 await mark_changed(write, account.user_nid, gone)
         answer = await _registered(write.conn, config.sessions, account, body)
     request.sessions_changed(account.user_nid)
+    services.jobs.wake()
     return answer
 
 
@@ -150,8 +151,7 @@ async def _registered(conn: Connection, config: SessionsConfig, account: Account
 
 def _wanted_localpart(body: JsonObject) -> str | None:
     username = string(body, "username", max_length=255)
-    # The grammar has no capitals; "Alice" becomes alice rather than an error.
-    return username.lower() if username is not None and username.isascii() else username
+    return registration.wanted_localpart(username) if username is not None else None
 
 
 def _checked_device(body: JsonObject) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from homeserver.accounts.interactive_auth import REGISTRATION_TOKEN, Flow
 from homeserver.accounts.password import hash_new_password
+from homeserver.accounts.password_policy import check_new_password
 from homeserver.accounts.registration import (
     DUMMY,
     EMAIL,
@@ -19,6 +20,7 @@ from homeserver.accounts.registration import (
     flows,
     register,
     registration_challenge,
+    wanted_localpart,
 )
 from homeserver.config.registration import PolicyText, RegistrationConfig
 from homeserver.http import Response
@@ -58,7 +60,7 @@ async def post_register(visit: Visit) -> Response:
     if visit.text("password") != visit.text("repeated"):
         return _page(visit, continue_to, problem=visit.translate(mark("The two passwords are not the same.")))
     try:
-        account = await _register(visit, name.strip().removeprefix("@").lower(), visit.text("password"))
+        account = await _register(visit, wanted_localpart(name.strip().removeprefix("@")), visit.text("password"))
     except MatrixError as error:
         return _page(visit, continue_to, status=error.status, problem=_problem(visit, error))
     return await signed_in(visit, account, continue_to, keep=False)
@@ -72,14 +74,17 @@ async def _register(visit: Visit, localpart: str, password: str) -> Account:
         raise Forbidden("Registration is disabled")
     async with services.pool.acquire() as conn:
         await check_name(conn, config, request.http.appservices, localpart)
-    password_hash = await hash_new_password(password, config.passwords, localpart)
+    check_new_password(password, config.passwords, localpart)
     parts = RegistrationParts(services.uia, config, services.login_attempts, services.outbound)
     challenge = registration_challenge(parts, request.client_address)
     proof = await challenge.answer_all({stage: _auth(visit, stage) for stage in flow})
     await services.login_attempts.use("registration", address_key(request.client_address))
+    password_hash = await hash_new_password(password, config.passwords, localpart)
     async with services.stream.write() as write:
         proved = await proof.use(write.conn)
-        return await register(write.conn, config, proved, localpart=localpart, password_hash=password_hash)
+        account = await register(write.conn, config, proved, localpart=localpart, password_hash=password_hash)
+    services.jobs.wake()
+    return account
 
 
 def _auth(visit: Visit, stage: str) -> JsonObject:
