@@ -103,7 +103,15 @@ def encode_json(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         # Old rooms have integers beyond 64 bits.
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        dumped = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_fragment_value)
+        return dumped.encode()
+
+
+def _fragment_value(value: Any) -> Any:
+    """The value of JSON that a response was to take in as it is."""
+    if isinstance(value, orjson.Fragment):
+        return json.loads(orjson.dumps(value))
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def decode_json(data: bytes | str) -> Any:

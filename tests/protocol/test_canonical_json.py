@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import canonicaljson
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,3 +174,4 @@ def test_long_integers_stay_exact(integer: int) -> None:
     """Integers beyond 64 bits come in and go out exactly, as hashes of old rooms need it."""
     assert decode_json(f'{{"a":[{integer}]}}') == {"a": [integer]}
     assert encode_json([integer]) == b"[%d]" % integer
+    assert encode_json([integer, orjson.Fragment(b'{"a":"x"}')]) == b'[%d,{"a":"x"}]' % integer
