@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,11 +21,29 @@ _FLAGS = [
 ]
 
 
+@pytest.fixture(scope="session")
+def chromium_address() -> Iterator[str]:
+    """Where a browser without windows takes orders. One for all tests: each has profiles of its own in it."""
+    with tempfile.TemporaryDirectory(prefix="tp-chromium-") as directory:
+        place = f"--user-data-dir={directory}"
+        process = subprocess.Popen(
+            ["/usr/bin/chromium", "--headless", "--remote-debugging-port=0", place, *_FLAGS],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stderr is not None
+            yield next(line.split()[-1] for line in process.stderr if line.startswith("DevTools listening on "))
+        finally:
+            process.terminate()
+            process.communicate()
+
+
 @pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    """A browser without windows."""
+async def chromium(chromium_address: str) -> AsyncIterator[Browser]:
+    """That browser."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=_FLAGS)
+        browser = await playwright.chromium.connect_over_cdp(chromium_address)
         yield browser
         await browser.close()
 
