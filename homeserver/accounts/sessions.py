@@ -16,7 +16,7 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from homeserver.accounts.moderation import check_may_sign_in
@@ -44,6 +44,7 @@ class Session:
     access_token: str
     refresh_token: str | None = None
     expires_in_ms: int | None = None
+    new_device: bool = False  # whether the device was made for it
 
     def fields(self) -> JsonObject:
         """What of it /login and /register answer."""
@@ -97,12 +98,13 @@ async def open_session(
     await check_may_sign_in(conn, user_nid)
     device_id = device_id or _new_device_id()
     now_ms = int(time.time() * 1000)
-    await ensure_device(conn, user_nid, device_id, display_name=display_name, now_ms=now_ms)
+    made = await ensure_device(conn, user_nid, device_id, display_name=display_name, now_ms=now_ms)
     await lock_device(conn, user_nid, device_id)
     await delete_tokens(conn, user_nid, device_id)
     if oauth2 is None and not refreshable:
         await refresh_tokens.delete_session(conn, user_nid, device_id)
-        return await _give_access_token(conn, user_nid, device_id, now_ms, expires_in_ms)
+        session = await _give_access_token(conn, user_nid, device_id, now_ms, expires_in_ms)
+        return replace(session, new_device=made)
     family = secrets.token_hex(16)
     await refresh_tokens.replace_session(
         conn,
@@ -113,7 +115,7 @@ async def open_session(
         scope=oauth2.scope if oauth2 is not None else None,
         now_ms=now_ms,
     )
-    return await _give_pair(
+    session = await _give_pair(
         conn,
         user_nid,
         device_id,
@@ -123,6 +125,7 @@ async def open_session(
         refresh_expires_in_ms=refresh_expires_in_ms,
         make_token=oauth2.make_token if oauth2 is not None else None,
     )
+    return replace(session, new_device=made)
 
 
 async def open_client_session(

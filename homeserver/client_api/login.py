@@ -12,7 +12,8 @@ from typing import TypeAlias
 from homeserver.accounts.identifiers import named_user, user_id_of
 from homeserver.accounts.identity_providers import sso_flow
 from homeserver.accounts.login_tokens import use_login_token
-from homeserver.accounts.password import check_credentials
+from homeserver.accounts.new_devices import notify_if_unexpected
+from homeserver.accounts.password import claim_by_password
 from homeserver.accounts.sessions import open_client_session
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
@@ -23,6 +24,7 @@ from homeserver.services import Services
 from homeserver.storage.accounts import Account, find_account
 from homeserver.storage.stream import Connection
 from homeserver.storage.users import find_user_id
+from homeserver.translations import best_language
 
 _MAX_DEVICE_ID = 255
 _MAX_DEVICE_NAME = 255
@@ -69,7 +71,17 @@ async def post_login(services: Services, request: ApiRequest) -> JsonObject:
             display_name=display_name,
             refreshable=refreshable,
         )
+        if session.new_device and account.appservice_id is None:
+            await notify_if_unexpected(
+                conn,
+                services.config,
+                account.user_nid,
+                device=display_name or session.device_id,
+                address=request.client_address,
+                language=best_language(request.headers.get("Accept-Language", "")),
+            )
     request.sessions_changed(account.user_nid)
+    services.mail.wake()
     answer: JsonObject = {"user_id": account.user_id, **session.fields(), "home_server": services.server_name}
     if services.config.public_baseurl is not None:
         answer["well_known"] = {"m.homeserver": {"base_url": services.config.public_baseurl}}
@@ -88,7 +100,7 @@ async def _by_password(services: Services, request: ApiRequest, body: JsonObject
     async with services.pool.acquire() as conn:
         user_id = await named_user(conn, body, services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
-        return _given(await check_credentials(services.pool, services.config.passwords, user_id, password))
+        return await claim_by_password(services.pool, services.config.passwords, user_id, password)
 
 
 async def _by_token(services: Services, request: ApiRequest, body: JsonObject) -> Claim:

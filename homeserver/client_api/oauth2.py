@@ -27,6 +27,7 @@ from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.rate_limits import address_key
 from homeserver.services import Services
+from homeserver.translations import best_language
 
 _MAX_BODY = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
@@ -74,6 +75,7 @@ async def post_token(services: Services, request: ApiRequest) -> tuple[JsonObjec
     client = await _client(services, request, form)
     issued = await give_tokens(services.stream, issuing, client, form)
     request.sessions_changed(issued.user_nid)
+    services.mail.wake()
     return issued.body(), 200
 
 
@@ -134,10 +136,11 @@ async def get_keys(services: Services, request: ApiRequest) -> JsonObject:
 def _issuing(services: Services, request: ApiRequest) -> Issuing:
     config = services.config
     return Issuing(
-        sessions=config.sessions,
+        config=config,
         issuer=issuer_of(oauth2_address(services, request)),
-        audience=services.server_name,
         key=partial(load_or_create_token_key, config.data_dir) if config.oauth2.jwt_access_tokens else None,
+        address=request.client_address,
+        language=best_language(request.headers.get("Accept-Language", "")),
     )
 
 

@@ -51,6 +51,11 @@ async def list_devices(conn: Connection, user_nid: int) -> list[Device]:
     return [Device(**row) for row in rows]
 
 
+async def count_devices(conn: Connection, user_nid: int) -> int:
+    count: int = await conn.fetchval("SELECT count(*) FROM devices WHERE user_nid = $1", user_nid)
+    return count
+
+
 async def find_device(conn: Connection, user_nid: int, device_id: str) -> Device | None:
     row = await conn.fetchrow(
         "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices "

@@ -48,6 +48,14 @@ async def test_a_client_that_can_refresh_gets_tokens_that_expire(alice: Api) -> 
     assert "refresh_token" not in await _login(alice, refresh_token=False)
 
 
+async def test_registration_gives_refresh_tokens_too(api: Api) -> None:
+    """`refresh_token: true` means the same to /register."""
+    body = {"username": "bob", "password": PASSWORD, "auth": {"type": "m.login.dummy"}, "refresh_token": True}
+    answer = await api.post("/register", body)
+    assert answer.status == 200
+    assert (await _refresh(api, answer.body["refresh_token"])).status == 200
+
+
 async def test_a_refresh_keeps_the_device(alice: Api) -> None:
     """The new tokens are for the same device, and the old pair is worth nothing once the new one is used."""
     session = await _login(alice)

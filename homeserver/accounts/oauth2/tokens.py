@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from homeserver.accounts.new_devices import notify_if_unexpected
 from homeserver.accounts.oauth2 import device_grants
 from homeserver.accounts.oauth2.authorization import may_use_device
 from homeserver.accounts.oauth2.clients import (
@@ -44,7 +45,7 @@ from homeserver.accounts.sessions import (
     refresh_lifetime_ms,
     refresh_session,
 )
-from homeserver.config import SessionsConfig
+from homeserver.config import Config
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.storage import oauth2, refresh_tokens
@@ -58,23 +59,27 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Issuing:
-    """How this server gives tokens. With a `key` access tokens are signed and say what they are for."""
+    """How this server gives tokens. With a `key` access tokens are signed and say what they are for.
 
-    sessions: SessionsConfig
+    `address` is where the client asks from, `language` what its user reads; both for the mail about a new device.
+    """
+
+    config: Config
     issuer: str
-    audience: str
     key: Callable[[], TokenKey] | None = None
+    address: str = ""
+    language: str = "en"
 
     @property
     def lifetime_ms(self) -> int:
-        return self.sessions.access_token_seconds * 1000
+        return self.config.sessions.access_token_seconds * 1000
 
     def maker(self, user_id: str, client_id: str, scope: str) -> MakeToken | None:
         """What makes the access tokens of a session; None where they say nothing."""
         if self.key is None:
             return None
         return self.key().maker(
-            issuer=self.issuer, audience=self.audience, user_id=user_id, client_id=client_id, scope=scope
+            issuer=self.issuer, audience=self.config.server_name, user_id=user_id, client_id=client_id, scope=scope
         )
 
 
@@ -226,11 +231,15 @@ async def _open(
             device_id=device_id,
             display_name=client.name,
             expires_in_ms=issuing.lifetime_ms,
-            refresh_expires_in_ms=refresh_lifetime_ms(issuing.sessions),
+            refresh_expires_in_ms=refresh_lifetime_ms(issuing.config.sessions),
             oauth2=OAuth2Grant(client.client_id, scope, issuing.maker(user_id, client.client_id, scope)),
         )
     except MatrixError as error:  # the account has been locked or deactivated meanwhile
         return invalid_grant(error.message)
+    if session.new_device:
+        await notify_if_unexpected(
+            conn, issuing.config, user_nid, device=client.name, address=issuing.address, language=issuing.language
+        )
     return Issued(user_nid, scope, session)
 
 
@@ -248,7 +257,7 @@ async def _refresh(stream: Stream, issuing: Issuing, client: Client, form: Mappi
             token,
             client_id=client.client_id,
             expires_in_ms=issuing.lifetime_ms,
-            refresh_expires_in_ms=refresh_lifetime_ms(issuing.sessions),
+            refresh_expires_in_ms=refresh_lifetime_ms(issuing.config.sessions),
             make_token=make_token,
         )
     except RefreshFailed as failure:
