@@ -13,7 +13,7 @@ from homeserver.accounts.identifiers import named_user, user_id_of
 from homeserver.accounts.identity_providers import sso_flow
 from homeserver.accounts.login_tokens import use_login_token
 from homeserver.accounts.new_devices import notify_if_unexpected
-from homeserver.accounts.password import check_credentials
+from homeserver.accounts.password import claim_by_password
 from homeserver.accounts.sessions import open_client_session
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
@@ -100,7 +100,7 @@ async def _by_password(services: Services, request: ApiRequest, body: JsonObject
     async with services.pool.acquire() as conn:
         user_id = await named_user(conn, body, services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
-        return _given(await check_credentials(services.pool, services.config.passwords, user_id, password))
+        return await claim_by_password(services.pool, services.config.passwords, user_id, password)
 
 
 async def _by_token(services: Services, request: ApiRequest, body: JsonObject) -> Claim:
