@@ -16,6 +16,7 @@ from homeserver.protocol.identifiers import domain_of, is_room_id
 from homeserver.protocol.redaction import redact
 from homeserver.protocol.room_versions import ROOM_VERSIONS, EventIdFormat, RoomVersion
 from homeserver.protocol.signing import sign_event
+from homeserver.rooms.blocked import check_not_blocked
 from homeserver.rooms.invite_permissions import check_invite_wanted
 from homeserver.rooms.outside import stripped_state_shown
 from homeserver.storage.accounts import find_account
@@ -110,6 +111,7 @@ async def _check_invited(federation: Federation, event: Event) -> None:
     if account.deactivated or account.guest:
         raise Forbidden("This user can't be invited")
     async with federation.services.pool.acquire() as conn:
+        await check_not_blocked(conn, event.room_id)
         await check_invite_wanted(conn, event.sender, user_id)
 
 

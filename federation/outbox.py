@@ -142,6 +142,13 @@ class Outbox:
         wait_ms = known.failed_ms + self.retry_ms - self._now_ms()
         self._set_timer(server, known, max(0, min(wait_ms, self.retry_ms)))
 
+    def retry_now(self, destination: str) -> None:
+        """A server that fails is to be tried again at once, as if it had never failed."""
+        known = self._destinations.get(destination)
+        if known is not None:
+            known.backoff = Backoff()
+            self._set_timer(destination, known, 0)
+
     def queue_edu(self, destination: str, key: object, edu: JsonObject) -> None:
         """Sends an EDU as soon as possible, in place of an earlier one with the same key that has not gone yet.
 

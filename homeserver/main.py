@@ -24,6 +24,7 @@ from typing import Any, cast
 import asyncpg
 from aiohttp import web
 
+from federation.administration import administration_routes
 from federation.client import FederationClient
 from federation.discovery import Discovery
 from federation.key_ring import KeyRing
@@ -44,6 +45,8 @@ from homeserver.accounts.register import create_account
 from homeserver.accounts.single_sign_on.logins import expire_now_and_then as expire_sign_ins_now_and_then
 from homeserver.accounts.single_sign_on.oidc import OidcProvider
 from homeserver.accounts.web_sessions import expire_sessions_now_and_then as expire_web_sessions_now_and_then
+from homeserver.admin_api.job_kinds import ADMIN_JOB_KINDS
+from homeserver.admin_api.routes import ADMIN_API_ROUTES
 from homeserver.appservice_registrations import Appservices, load_appservices
 from homeserver.changes import Changes
 from homeserver.client_api.routes import ADMIN_ROUTES, CLIENT_ROUTES
@@ -258,7 +261,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             delayed_events=DelayedEvents(membership, delays, partial(rate_limits.use, "message")),
             receipts=Receipts(stream, names),
             sent_members=SentMembers(),
-            jobs=Jobs(Tools(membership), JOB_KINDS),
+            jobs=Jobs(Tools(membership), {**JOB_KINDS, **ADMIN_JOB_KINDS}),
             remote=remote,
             rate_limits=rate_limits,
             login_attempts=LoginAttempts(stream.pool, config.rate_limits),
@@ -521,7 +524,7 @@ def _served_routes(serves: Collection[str], federation: Federation) -> list[Rout
     parts = {
         "federation": federation_routes(federation),
         "client": [*CLIENT_ROUTES, *WEB_ROUTES],
-        "admin": ADMIN_ROUTES,
+        "admin": [*ADMIN_ROUTES, *ADMIN_API_ROUTES, *administration_routes(federation)],
         "metrics": [Route("GET", "/metrics", get_metrics, Auth.NONE)],
     }
     always = [Route("GET", "/health", get_health, Auth.NONE), Route("GET", "/ready", get_ready, Auth.NONE)]

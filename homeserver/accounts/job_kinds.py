@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from homeserver.accounts.auto_join import AUTO_JOIN, auto_join
 from homeserver.accounts.deactivate import DEACTIVATE, finish_deactivation
 from homeserver.accounts.jobs import Handler
+from homeserver.accounts.redact_user import REDACT_USER, redact_user
 
 JOB_KINDS: Mapping[str, Handler] = {
     AUTO_JOIN: auto_join,
     DEACTIVATE: finish_deactivation,
+    REDACT_USER: redact_user,
 }

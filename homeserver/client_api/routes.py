@@ -5,10 +5,10 @@ from __future__ import annotations
 from homeserver.client_api import (
     account,
     account_data,
-    account_recovery,
-    account_threepids,
     account_deactivation,
     account_moderation,
+    account_recovery,
+    account_threepids,
     admin_register,
     auth_metadata,
     capabilities,

@@ -44,6 +44,9 @@ REFUSED_WHEN_SUSPENDED = {
     ("PUT", "/directory/room/{roomAlias}"),
     ("DELETE", "/directory/room/{roomAlias}"),
     ("PUT", "/directory/list/room/{roomId}"),
+    ("POST", "/account/3pid/bind"),
+    ("POST", "/account/3pid/unbind"),
+    ("POST", "/account/3pid/delete"),
     _SEND,  # but for redactions, of which `rooms` lets only those of one's own events through
 }
 

@@ -17,6 +17,7 @@ from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
 from homeserver.rooms import guest_access
 from homeserver.rooms.append import RoomAppend
+from homeserver.rooms.blocked import check_not_blocked
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.invite_permissions import check_invite_wanted
 from homeserver.rooms.predecessor import take_over_from_predecessor
@@ -91,6 +92,8 @@ class Membership:
 
     async def _join(self, room_id: str, user_id: str, via: Sequence[str], extra: JsonObject | None) -> Room:
         room = await self.timeline.names.room(room_id)
+        async with self.timeline.stream.pool.acquire() as conn:
+            await check_not_blocked(conn, room_id)
         async with self.receiver.locks.hold(("join", room_id)):
             if room is not None and await self.is_here(room):
                 with suppress(CannotAuthorise):
@@ -193,6 +196,8 @@ class Membership:
         if "third_party_invite" not in (extra or {}):  # which counts even if who sent it has left since
             await self._require_joined(room, sender)
         if domain_of(target) == self.timeline.server_name:
+            async with self.timeline.stream.pool.acquire() as conn:
+                await check_not_blocked(conn, room.room_id)
             if await self.receiver.policy_servers.of(room) is not None:
                 await self._invite_signed(room, sender, target, extra)
                 return
@@ -271,6 +276,8 @@ class Membership:
         # spec: client-server-api/#post_matrixclientv3knockroomidoralias
         """
         room = await self.timeline.names.room(room_id)
+        async with self.timeline.stream.pool.acquire() as conn:
+            await check_not_blocked(conn, room_id)
         if room is not None and await self.is_here(room):
             await self._knock_here(room, user_id, extra)
             return room

@@ -23,6 +23,7 @@ ENDED = (
     "bound_threepids",
     "recovery_tokens",
     "second_factors",
+    "external_ids",
     "profile_fields",
     "presence",
     "login_addresses",

@@ -49,15 +49,23 @@ class PageRequest:
 
 
 async def messages(
-    pool: Pool, names: Names, reader: Reader, room: Room, request: PageRequest, fill_gaps: FillGaps | None
+    pool: Pool,
+    names: Names,
+    reader: Reader,
+    room: Room,
+    request: PageRequest,
+    fill_gaps: FillGaps | None,
+    *,
+    allowed: Access | None = None,
 ) -> JsonObject:
     """The answer to /messages.
 
+    :param allowed: what the user may see, where that does not follow from the room's state
     :raises Forbidden: if the user may not read the room
     # spec: client-server-api/#get_matrixclientv3roomsroomidmessages
     """
     async with pool.acquire() as conn:
-        allowed = await access(conn, names, room, reader.user_id)
+        allowed = allowed or await access(conn, names, room, reader.user_id)
         ignored = await ignored_nids(conn, reader)
         page = await _page(conn, room, allowed, ignored, request)
         gap = await _uppermost_gap(conn, room, request, page)
@@ -211,14 +219,16 @@ async def context(
     *,
     limit: int,
     filter: EventFilter,
+    allowed: Access | None = None,
 ) -> JsonObject:
     """The answer to /context.
 
+    :param allowed: what the user may see, where that does not follow from the room's state
     :raises Forbidden: if the user may not read the room
     :raises NotFound: if there is no such event in the room that the user may see
     # spec: client-server-api/#get_matrixclientv3roomsroomidcontexteventid
     """
-    allowed = await access(conn, names, room, reader.user_id)
+    allowed = allowed or await access(conn, names, room, reader.user_id)
     event = await _visible_event(conn, room, allowed, event_id)
     if event.ord is None:
         raise NotFound("The event has no place in the room's timeline")

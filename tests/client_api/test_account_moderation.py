@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from homeserver.client_api.routes import CLIENT_ROUTES
-from homeserver.http import Route
+from homeserver.http import Auth
 from homeserver.http.restrictions import REFUSED_WHEN_SUSPENDED, endpoint
 from homeserver.main import Server
 from tests.support.api import PASSWORD, Api
@@ -21,7 +21,7 @@ _ALLOWED_WHEN_SUSPENDED = {
     *("/room_keys/keys/{roomId}/{sessionId}", "/sendToDevice/{eventType}/{txnId}"),
     # Sessions and the account itself.
     *("/login", "/logout", "/logout/all", "/register", "/devices/{deviceId}", "/delete_devices", "/account/deactivate"),
-    *("/login/get_token", "/refresh", "/account/password", "/user/{userId}/openid/request_token"),
+    *("/login/get_token", "/refresh", "/rendezvous", "/account/password", "/user/{userId}/openid/request_token"),
     # What is one's own alone.
     *("/user/{userId}/account_data/{type}", "/user/{userId}/rooms/{roomId}/account_data/{type}"),
     *("/user/{userId}/rooms/{roomId}/tags/{tag}", "/pushrules/global/{kind}/{ruleId}"),
@@ -32,6 +32,8 @@ _ALLOWED_WHEN_SUSPENDED = {
     "/rooms/{roomId}/redact/{eventId}/{txnId}",
     # Delayed events are refused when they are due.
     *("/delayed_events/{delayId}", "/delayed_events/{delayId}/{action}"),
+    # Ways to be reached may be added, so that a suspended user can be written to, and not taken away.
+    *("/account/3pid", "/account/3pid/add", "/account/3pid/email/requestToken", "/account/3pid/msisdn/requestToken"),
     # Not for people, or for administrators.
     *("/directory/list/appservice/{networkId}/{roomId}", "/admin/lock/{userId}", "/admin/suspend/{userId}"),
 }
@@ -121,12 +123,13 @@ async def test_a_suspended_account_reads_and_leaves_and_says_nothing(admin: Api,
     assert (await alice.post(f"/join/{other}", {})).status == 200
 
 
-@pytest.mark.parametrize("route", CLIENT_ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_each_route_that_changes_something_is_decided_for_the_suspended(route: Route) -> None:
+def test_each_route_that_changes_something_is_decided_for_the_suspended() -> None:
     """A route that is added must be put among those that a suspended user may call, or among the others."""
-    called = endpoint(route)
-    if route.method != "GET":
-        assert (called in REFUSED_WHEN_SUSPENDED) != (called[1] in _ALLOWED_WHEN_SUSPENDED), called
+    changing = {endpoint(route) for route in CLIENT_ROUTES if route.method != "GET" and route.auth is not Auth.NONE}
+    undecided = {
+        called for called in changing if (called in REFUSED_WHEN_SUSPENDED) == (called[1] in _ALLOWED_WHEN_SUSPENDED)
+    }
+    assert undecided == set()
 
 
 async def test_only_administrators_moderate_and_not_each_other(admin: Api, alice: Api, database: str) -> None:
