@@ -8,14 +8,21 @@ user may see, so that reads ask for nothing else. Where the DAG forks this follo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
 from homeserver.protocol.errors import Forbidden
-from homeserver.protocol.history_visibility import SHARED, WORLD_READABLE, may_see, may_see_change, visibility_of
+from homeserver.protocol.history_visibility import (
+    INVITED,
+    SHARED,
+    WORLD_READABLE,
+    may_see,
+    may_see_change,
+    visibility_of,
+)
 from homeserver.storage.events import ORD_SHIFT
 from homeserver.storage.names import Names, Room
 from homeserver.storage.room_state import FOREVER
@@ -42,6 +49,7 @@ class Sight:
     membership: Sequence[Span]
     visibility: Sequence[Span]
     known_from: int | None  # the position from which this server knows the room's state; None: it doesn't
+    invited_from: int | None = None  # where the invitation stands in the history before that, if it was fetched
     _ranges: list[tuple[int, int]] | None = field(default=None, init=False)
 
     def membership_at(self, pos: int) -> str:
@@ -50,7 +58,13 @@ class Sight:
 
     def membership_at_ord(self, ord: int) -> str:
         """The user's membership at an event, with what the event itself does to it."""
+        if self.invited_from is not None and self.invited_from <= ord and self.is_before_known(ord):
+            return "invite"
         return self.membership_at(ord >> ORD_SHIFT)
+
+    def is_before_known(self, ord: int) -> bool:
+        """Whether a place is in the history that was fetched from other servers."""
+        return ord >> ORD_SHIFT < (self.known_from or 0)
 
     def visibility_at(self, pos: int) -> str:
         """The room's history visibility just after that position."""
@@ -98,6 +112,8 @@ class Sight:
         edges = sorted(points - {FOREVER})
         last_join = max((span.from_pos for span in self.membership if span.value == "join"), default=_BEGINNING)
         ranges: list[tuple[int, int]] = []
+        if self.invited_from is not None and self.visibility_at(_BEGINNING) == INVITED:
+            ranges.append((self.invited_from, ((self.known_from or 0) << ORD_SHIFT) - 1))
         for start, end in zip(edges, [*edges[1:], FOREVER], strict=True):
             high = LAST_ORD if end == FOREVER else (end << ORD_SHIFT) - 1
             after = (self.visibility_at(start), self.membership_at(start))
@@ -144,19 +160,50 @@ async def sights(conn: Connection, names: Names, user_id: str, room_nids: Collec
     membership: dict[int, list[Span]] = {room_nid: [] for room_nid in room_nids}
     visibility: dict[int, list[Span]] = {room_nid: [] for room_nid in room_nids}
     known_from: dict[int, int] = {}
+    cited: dict[int, list[str]] = {}
     for row in rows:
         room_nid, from_pos = row["room_nid"], row["from_pos"]
         if row["state_key_nid"] == keys["m.room.create", ""]:
             known_from.setdefault(room_nid, from_pos)
             continue
         told = bool(row["live"]) and row["ord"] == from_pos << ORD_SHIFT
-        content: Any = orjson.loads(row["json"])["content"]
+        json: Any = orjson.loads(row["json"])
+        content = json["content"]
         if row["state_key_nid"] == keys[own]:
             value, spans = content.get("membership", "leave"), membership[room_nid]
+            if value == "join":
+                cited.setdefault(room_nid, _event_ids(json["auth_events"]))
         else:
             value, spans = visibility_of(content), visibility[room_nid]
         spans.append(Span(from_pos, row["to_pos"], value, told, row["event_nid"]))
-    return {nid: Sight(membership[nid], visibility[nid], known_from.get(nid)) for nid in room_nids}
+    seen = {nid: Sight(membership[nid], visibility[nid], known_from.get(nid)) for nid in room_nids}
+    # Only there it matters who was invited when, before this server came.
+    asked = {nid: cited[nid] for nid, sight in seen.items() if nid in cited and sight.visibility_at(0) == INVITED}
+    for nid, ord in (await _invitations_in_history(conn, asked, keys[own]) if asked else {}).items():
+        if seen[nid].is_before_known(ord):
+            seen[nid].invited_from = ord
+    return seen
+
+
+def _event_ids(auth_events: Sequence[Any]) -> list[str]:
+    # The first room versions cite events with their hashes.
+    return [cited if isinstance(cited, str) else cited[0] for cited in auth_events]
+
+
+async def _invitations_in_history(
+    conn: Connection, cited: Mapping[int, Sequence[str]], member_key: int
+) -> dict[int, int]:
+    """room_nid -> the ord of the invitation that the user's first known join there cites, if it is here."""
+    rows = await conn.fetch(
+        "SELECT e.room_nid, e.ord FROM unnest($1::bigint[], $2::text[]) AS w (room_nid, event_id) "
+        "JOIN events e ON e.event_id = w.event_id AND e.room_nid = w.room_nid "
+        "WHERE e.state_key_nid = $3 AND e.ord IS NOT NULL AND e.status = 0 "
+        "AND convert_from(e.json, 'UTF8')::json -> 'content' ->> 'membership' = 'invite'",
+        [nid for nid, ids in cited.items() for _ in ids],
+        [event_id for ids in cited.values() for event_id in ids],
+        member_key,
+    )
+    return {row["room_nid"]: row["ord"] for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ async def messages(
         if gap is None or fill_gaps is None or not await fill_gaps(room, _lowest(request, page), _highest(request)):
             break
         async with pool.acquire() as conn:
+            # Where the reader was invited is only known once that part of the history is here.
+            allowed = await access(conn, names, room, reader.user_id)
             page = await _page(conn, room, allowed, ignored, request)
             gap = await _uppermost_gap(conn, room, request, page)
     else:
