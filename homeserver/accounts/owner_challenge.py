@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from homeserver.accounts.identifiers import user_id_of
+from homeserver.accounts.identifiers import named_user
 from homeserver.accounts.interactive_auth import Challenge, Flow, Sessions, Stage
 from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.password import check_credentials
+from homeserver.accounts.two_factor import TOTP, totp_stage
 from homeserver.config import Config
 from homeserver.protocol.errors import BadRequest, Forbidden
 from homeserver.protocol.events import JsonObject
+from homeserver.secrets import Secrets
 from homeserver.storage.accounts import find_password_hash
 from homeserver.storage.stream import Connection
+from homeserver.storage.two_factor import has_second_factor
 
 PASSWORD = "m.login.password"  # noqa: S105 - the name of a stage
 SSO = "m.login.sso"
@@ -20,14 +23,15 @@ async def owner_challenge(
     sessions: Sessions,
     config: Config,
     attempts: LoginAttempts,
+    secrets: Secrets,
     *,
     user_id: str,
     user_nid: int,
     operation: str,
     address: str,
 ) -> Challenge:
-    """What must be proved before `operation`, named with its path, for this user: the password, or where there is none
-    signing in once more in the browser.
+    """What must be proved before `operation`, named with its path, for this user: the password, and the second factor
+    where there is one; without a password, signing in once more in the browser.
 
     :param address: where the request comes from
 
@@ -35,12 +39,25 @@ async def owner_challenge(
     """
     async with sessions.pool.acquire() as conn:
         flow = await _flow(conn, user_nid)
-    stages = {PASSWORD: _password_stage(sessions, config, attempts, user_id, address), SSO: Stage(elsewhere=True)}
+    stages = {
+        PASSWORD: _password_stage(sessions, config, attempts, user_id, address),
+        TOTP: totp_stage(sessions.pool, secrets, config, user_nid),
+        SSO: Stage(elsewhere=True),
+    }
     return Challenge(sessions, operation, [flow], {name: stages[name] for name in flow}, user_id)
 
 
 async def _flow(conn: Connection, user_nid: int) -> Flow:
-    return (PASSWORD,) if await find_password_hash(conn, user_nid) is not None else (SSO,)
+    if await find_password_hash(conn, user_nid) is None:
+        return (SSO,)
+    return (PASSWORD, TOTP) if await has_second_factor(conn, user_nid) else (PASSWORD,)
+
+
+async def _named(sessions: Sessions, config: Config, auth: JsonObject, user_id: str) -> str:
+    if auth.keys().isdisjoint(("identifier", "user", "address")):
+        return user_id
+    async with sessions.pool.acquire() as conn:
+        return await named_user(conn, auth, config.server_name)
 
 
 def _password_stage(sessions: Sessions, config: Config, attempts: LoginAttempts, user_id: str, address: str) -> Stage:
@@ -49,7 +66,7 @@ def _password_stage(sessions: Sessions, config: Config, attempts: LoginAttempts,
         if not isinstance(password, str) or "\0" in password:
             raise Forbidden("The password is missing")
         try:
-            named = user_id_of(auth, config.server_name) if "identifier" in auth or "user" in auth else user_id
+            named = await _named(sessions, config, auth, user_id)
         except BadRequest as error:
             raise Forbidden(error.message) from None
         if named != user_id:

@@ -15,6 +15,7 @@ from homeserver.accounts.login_tokens import use_login_token
 from homeserver.accounts.new_devices import notify_if_unexpected
 from homeserver.accounts.password import claim_by_password
 from homeserver.accounts.sessions import open_client_session
+from homeserver.accounts.two_factor import log_in
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
 from homeserver.protocol.errors import BadRequest, Forbidden, MatrixError
@@ -100,7 +101,19 @@ async def _by_password(services: Services, request: ApiRequest, body: JsonObject
     async with services.pool.acquire() as conn:
         user_id = await named_user(conn, body, services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
-        return await claim_by_password(services.pool, services.config.passwords, user_id, password)
+        by_password = await claim_by_password(services.pool, services.config.passwords, user_id, password)
+    async with services.pool.acquire() as conn:
+        account = await find_account(conn, user_id)
+    if account is None:
+        raise Forbidden("Wrong user name or password")
+    use_code = await log_in(services.pool, services.secrets, services.config, account, body.get("auth"))
+
+    async def claim(conn: Connection) -> Account:
+        claimed = await by_password(conn)
+        await use_code(conn)
+        return claimed
+
+    return claim
 
 
 async def _by_token(services: Services, request: ApiRequest, body: JsonObject) -> Claim:

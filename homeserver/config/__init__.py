@@ -34,6 +34,7 @@ from homeserver.config.sections import (
     RoomsConfig,
     TlsConfig,
 )
+from homeserver.config.two_factor import TwoFactorConfig
 
 __all__ = [
     "AuthConfig",
@@ -58,6 +59,7 @@ __all__ = [
     "RoomsConfig",
     "SessionsConfig",
     "TlsConfig",
+    "TwoFactorConfig",
     "describe",
     "load_config",
 ]

@@ -21,6 +21,7 @@ from homeserver.config.identity_servers import IdentityServersConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 from homeserver.config.single_sign_on import SingleSignOnConfig
+from homeserver.config.two_factor import TwoFactorConfig
 from homeserver.config.web import WebConfig
 
 # spec: appendices/#server-name
@@ -418,6 +419,7 @@ class Config(Section):
     auth: AuthConfig = Field(AuthConfig(), description="Access tokens.")
     email: EmailConfig = Field(EmailConfig(), description="E-mail that this server sends.")
     phone: PhoneConfig = Field(PhoneConfig(), description="Text messages that this server sends.")
+    two_factor: TwoFactorConfig = Field(TwoFactorConfig(), description="Second factors at sign-in.")
     sessions: SessionsConfig = Field(SessionsConfig(), description="How long a login lasts.")
     oauth2: OAuth2Config = Field(OAuth2Config(), description="Signing in by OAuth 2.0.")
     web: WebConfig = Field(WebConfig(), description="The pages on which people sign in and see to their account.")
