@@ -12,6 +12,7 @@ import time
 
 from homeserver.accounts.password import hash_new_password
 from homeserver.accounts.register import check_available, create_account
+from homeserver.accounts.registration import wanted_localpart
 from homeserver.accounts.sessions import open_session
 from homeserver.http import ApiRequest, Auth, Route
 from homeserver.http.bodies import boolean, string
@@ -38,11 +39,12 @@ async def post_register(services: Services, request: ApiRequest) -> JsonObject:
     password = string(body, "password", required=True, max_length=512)
     admin = boolean(body, "admin", default=False)
     displayname = string(body, "displayname", max_length=256)
-    _check_mac(request, secret, body, username, password, admin)
-    localpart = username.lower()
+    async with services.login_attempts.guess("code", address_key(request.client_address)):
+        _check_mac(secret, body, username, password, admin)
+    localpart = wanted_localpart(username)
     async with services.pool.acquire() as conn:
         await check_available(conn, request.http.appservices, server_name=services.server_name, localpart=localpart)
-    password_hash = await hash_new_password(password, services.config.passwords)
+    password_hash = await hash_new_password(password, services.config.passwords, localpart)
     async with services.pool.acquire() as conn, conn.transaction():
         account = await create_account(
             conn, server_name=services.server_name, localpart=localpart, password_hash=password_hash, admin=admin
@@ -56,7 +58,7 @@ async def post_register(services: Services, request: ApiRequest) -> JsonObject:
     return answer
 
 
-def _check_mac(request: ApiRequest, secret: bytes, body: JsonObject, username: str, password: str, admin: bool) -> None:
+def _check_mac(secret: bytes, body: JsonObject, username: str, password: str, admin: bool) -> None:
     nonce = string(body, "nonce", required=True, max_length=255)
     if not _is_fresh(secret, nonce):
         raise BadRequest("The nonce is not known or too old")
@@ -67,7 +69,6 @@ def _check_mac(request: ApiRequest, secret: bytes, body: JsonObject, username: s
     expected = hmac.new(secret, "\0".join(signed).encode(), "sha1").hexdigest()
     given = string(body, "mac", required=True, max_length=255)
     if not hmac.compare_digest(expected.encode(), given.encode()):
-        request.limit("login", address_key(request.client_address))
         raise Forbidden("The MAC is wrong")
 
 
