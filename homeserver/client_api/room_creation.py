@@ -46,8 +46,12 @@ def _room_request(services: Services, creator: str, body: JsonObject) -> RoomReq
     wanted = string(body, "room_version")
     version = room_version(services.config.rooms.default_version if wanted is None else wanted)
     overrides = json_object(body, "power_level_content_override") or {}
-    if version.privileged_creators and creator in (overrides.get("users") or {}):
-        raise InvalidParam("The creator of the room can't be given a power level")
+    levels = json_object(overrides, "users") or {}
+    if version.privileged_creators and creator in levels:
+        if wanted is not None:
+            raise InvalidParam("The creator of the room can't be given a power level")
+        # Who leaves the version to the server may not know of creators who stand above all levels, as many bots don't.
+        overrides = {**overrides, "users": {id: level for id, level in levels.items() if id != creator}}
     return RoomRequest(
         creator=creator,
         version=version,
