@@ -26,7 +26,15 @@ from homeserver.services import Services
 from homeserver.translations import LANGUAGES, plural_translator, translator
 from homeserver.web.messages import too_often
 from homeserver.web.static import static_url
-from homeserver.web.visits import FORM_TOKEN, Visit, language_of, set_language, set_token, switched_language
+from homeserver.web.visits import (
+    FORM_TOKEN,
+    Visit,
+    language_of,
+    own_target,
+    set_language,
+    set_token,
+    switched_language,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -85,8 +93,6 @@ def page(
         **_common(visit.services, visit.request),
     }
     response = _rendered(visit.language, template, status, shown, _policy(form_targets, script, origins))
-    if not script:
-        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     if visit.new_token:
         set_token(visit, response, visit.token, keep=False)
     if visit.chosen_language:
@@ -151,8 +157,8 @@ def _common(services: Services, request: ApiRequest) -> dict[str, Any]:
         "url": lambda path: base + path,
         "static": lambda name: base + static_url(name),
         "in_language": lambda language: switched_language(request, language),
-        "path": request.raw_target.partition("?")[0],
-        "here": request.raw_target,
+        "path": own_target(request).partition("?")[0],
+        "here": own_target(request),
     }
 
 

@@ -22,8 +22,7 @@ from homeserver.web.routing import page_routes
 from homeserver.web.visits import Visit
 
 _SENT = mark(
-    "If there is an account with this e-mail address, a mail with a link is on its way. "
-    "It is good once, for one hour."
+    "If there is an account with this e-mail address, a mail with a link is on its way. It is good once, for one hour."
 )
 _BAD_LINK = mark("This link is wrong, has been used, or is too old. Ask for a new one.")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from homeserver.http import Route
 from homeserver.web import (
+    auth_fallback,
     authorize,
     confirm_address,
     device_code,
     emails,
     grave,
+    login_fallback,
     profile,
     recovery,
     registration,
@@ -26,6 +28,8 @@ WEB_ROUTES: list[Route] = [
     *sign_in.ROUTES,
     *registration.ROUTES,
     *sso_login.ROUTES,
+    *auth_fallback.ROUTES,
+    *login_fallback.ROUTES,
     *authorize.ROUTES,
     *device_code.ROUTES,
     *single_sign_on.ROUTES,

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from homeserver.http import ApiRequest, Auth, Response, Route
 from homeserver.services import Services
 from homeserver.web.pages import error_page, redirect
-from homeserver.web.visits import Visit, open_visit
+from homeserver.web.visits import Visit, open_visit, own_target
 
 PageHandler: TypeAlias = Callable[[Visit], Awaitable[Response]]
 
@@ -42,7 +42,8 @@ def _opening(handler: PageHandler, signed_in: bool) -> Callable[[Services, ApiRe
 def to_sign_in(visit: Visit, path: str = "/account/sign-in") -> Response:
     """Sends whoever is not signed in to where they can be, and afterwards back to this page."""
     request = visit.request
-    target = request.raw_target if request.method == "GET" else request.raw_target.partition("?")[0]
+    target = own_target(request)
+    target = target if request.method != "POST" else target.partition("?")[0]
     # What browsers send is ASCII; of other bytes no address can be made.
     target = target if target.isascii() else ""
     return redirect(visit, f"{path}?{urlencode({'continue': target})}")

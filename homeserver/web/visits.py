@@ -122,6 +122,12 @@ def _language(request: ApiRequest) -> tuple[str, bool]:
     return best_language(wanted or request.headers.get("Accept-Language", "")), False
 
 
+def own_target(request: ApiRequest) -> str:
+    """Path and query of this page, without the server that stands before them when a proxy sends them on."""
+    target = request.raw_target
+    return target if target.startswith("/") else "/" + target.partition("://")[2].partition("/")[2]
+
+
 def switched_language(request: ApiRequest, language: str) -> str:
     """The query with which this page comes in another language."""
     pairs = parse_qsl(request.raw_target.partition("?")[2].partition("#")[0], keep_blank_values=True)
