@@ -246,6 +246,7 @@ def test_the_example_holds_every_setting_and_its_default(tmp_path: Path) -> None
     examples |= {"old_signing_keys", "key_id", "public_key", "expired_ts"}
     examples |= {"uris", "contacts", "matrix_id", "email_address", "role", "page"}
     examples |= {"clients", "client_id", "client_secret", "introspection", "refresh_token_days"}
+    examples |= {"providers", "id", "kind", "name", "issuer", "link_existing"}
     lines = []
     for line in describe().splitlines():
         setting = re.match(r"( *)#((?:- |  )?(\w+):.*|- [^:]*[:/].*)", line)
