@@ -1,18 +1,21 @@
 """Events of rooms that this server is not in, of which one kind matters: the end of an invitation or a knock.
 
-Without the room's state such an event can't be authorized. It is believed from the server that the invitation came
-from, which could withdraw it by any other means too.
+Without the room's state such an event can't be authorized. The end of an invitation is believed from the server that it
+came from, which could withdraw it by any other means too; that of a knock from the servers of those who, by what the
+room showed of itself, have had a say in it.
 """
 
 from __future__ import annotations
+
+import orjson
 
 from homeserver.protocol.errors import Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.rooms.checked_pdus import check_pdu
 from homeserver.services import Services
-from homeserver.storage.events import events_by_nid
-from homeserver.storage.members import membership_in
+from homeserver.storage.events import StoredEvent, events_by_nid
+from homeserver.storage.members import Membership, membership_in
 from homeserver.storage.names import Room
 
 
@@ -34,8 +37,19 @@ async def take_in_outside(services: Services, origin: str, room: Room, pdu: Json
     ):
         async with services.pool.acquire() as conn:
             own = await membership_in(conn, room.nid, await names.user_nid(target))
-            invite = (await events_by_nid(conn, [own.event_nid])).get(own.event_nid) if own is not None else None
-        if own is not None and own.membership == "invite" and invite and domain_of(invite.event.sender) == origin:
+            known = (await events_by_nid(conn, [own.event_nid])).get(own.event_nid) if own is not None else None
+        if own is not None and origin in _believed(room, own, known):
             await services.membership.remote_joins.enter_outside(room, target, "leave", event, [])
             return
     raise Forbidden("This server is not in that room")
+
+
+def _believed(room: Room, own: Membership, known: StoredEvent | None) -> set[str]:
+    """The servers that may end this invitation or knock."""
+    if own.membership == "invite" and known is not None:
+        return {domain_of(known.event.sender)}
+    if own.membership != "knock":
+        return set()
+    shown = orjson.loads(own.stripped_state) if own.stripped_state is not None else []
+    believed = {domain_of(event["sender"]) for event in shown}
+    return believed | {domain_of(room.room_id)} if ":" in room.room_id else believed
