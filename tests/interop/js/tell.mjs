@@ -10,7 +10,7 @@ for (const level of ["log", "info", "debug", "trace", "warn"]) console[level] = 
 
 const { Person } = await import("./people.mjs");
 
-const SECONDS = 60;
+const SECONDS = 90;
 const [baseUrl, file] = process.argv.slice(2);
 const { default: stories } = await import(pathToFileURL(resolve(file)).href);
 

@@ -6,7 +6,7 @@ const POLL_MILLISECONDS = 50;
  * Resolves with what `condition` gives once that is truthy, looked at whenever the emitter says one of these things.
  * And now and then besides: the library does not tell of everything, such as a thread that it has loaded.
  */
-export function until(emitter, names, condition, seconds = 10) {
+export function until(emitter, names, condition, seconds = 20) {
     return new Promise((resolve, reject) => {
         const heard = [names].flat();
         const stop = () => {

@@ -161,4 +161,33 @@ export default {
         assert.equal(message.getSender(), bob.id);
         assert.deepEqual(message.getContent(), { question: "Tea?" });
     },
+
+    "What is to be sent later waits, is put off, called off or sent at once": async (cast) => {
+        const [alice, bob] = [await cast.person("alice"), await cast.person("bob")];
+        const roomId = await alice.createRoom({}, [bob]);
+        const later = (body) =>
+            alice.client._unstable_sendDelayedEvent(roomId, { delay: 600_000 }, null, "m.room.message", {
+                msgtype: "m.text",
+                body,
+            });
+        const [sent, dropped] = [await later("At last"), await later("Never")];
+        const waiting = await alice.client._unstable_getDelayedEvents();
+        assert.equal(waiting.delayed_events.length, 2);
+        await alice.client._unstable_restartScheduledDelayedEvent(sent.delay_id);
+        await alice.client._unstable_cancelScheduledDelayedEvent(dropped.delay_id);
+        await alice.client._unstable_sendScheduledDelayedEvent(sent.delay_id);
+        await bob.sees(() => bob.texts(roomId).includes("At last"));
+        assert.deepEqual((await alice.client._unstable_getDelayedEvents()).delayed_events, []);
+    },
+
+    "Rooms that two share are found, and what is wrong in them reported": async (cast) => {
+        const [alice, bob] = [await cast.person("alice"), await cast.person("bob")];
+        const shared = await alice.createRoom({}, [bob]);
+        await alice.createRoom();
+        assert.deepEqual(await alice.client._unstable_getSharedRooms(bob.id), [shared]);
+        const said = await bob.say(shared, "Something bad");
+        await alice.client.reportEvent(shared, said, -50, "It is bad");
+        await alice.client.reportRoom(shared, "All of it");
+        assert.equal(await refused(alice.client.reportEvent(shared, "$nothing", 0, "?")), "M_NOT_FOUND");
+    },
 };

@@ -247,4 +247,37 @@ export default {
         while (await around.paginate(Direction.Forward, 8)) {}
         assert.deepEqual(messages(around), expected);
     },
+
+    "A room that all the world may read is looked into without joining, and what is said there heard": async (cast) => {
+        const [alice, bob] = [await cast.person("alice"), await cast.person("bob")];
+        const readable = { type: "m.room.history_visibility", content: { history_visibility: "world_readable" } };
+        const initial = { initial_state: [{ ...readable, state_key: "" }] };
+        const roomId = await alice.createRoom({ preset: "public_chat", name: "Window", ...initial });
+        await alice.say(roomId, "before");
+        const room = await bob.client.peekInRoom(roomId, 5);
+        const shown = () => room.getLiveTimeline().getEvents().map((event) => event.getContent().body);
+        assert.equal(room.name, "Window");
+        assert.equal(shown().at(-1), "before");
+        await alice.say(roomId, "while he looks");
+        await bob.sees(() => shown().at(-1) === "while he looks");
+        bob.client.stopPeeking();
+        const closed = await alice.createRoom({ preset: "public_chat" });
+        assert.equal(await refused(bob.client.peekInRoom(closed)), "M_FORBIDDEN");
+    },
+
+    "Rooms that one has left are there when they are asked for, as they were then": async (cast) => {
+        const [alice, bob] = [await cast.person("alice"), await cast.stranger("bob")];
+        const roomId = await alice.createRoom({ name: "Old times" }, [bob]);
+        await alice.say(roomId, "Remember?");
+        await bob.client.leave(roomId);
+        await alice.client.setRoomName(roomId, "New times");
+        await bob.start();
+        assert.equal(bob.room(roomId), null);
+        const [left] = await bob.client.syncLeftRooms();
+        assert.equal(left.roomId, roomId);
+        assert.equal(left.getMyMembership(), "leave");
+        assert.equal(left.name, "Old times");
+        await bob.client.scrollback(left, 30);
+        assert.ok(bob.texts(roomId).includes("Remember?"));
+    },
 };
