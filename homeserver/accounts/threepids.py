@@ -13,6 +13,7 @@ from homeserver.accounts.email_validation import Threepid
 from homeserver.protocol.errors import BadRequest, InvalidParam
 from homeserver.protocol.threepids import EMAIL, MSISDN, canonical_email, canonical_msisdn
 from homeserver.storage import threepids
+from homeserver.storage.recovery_tokens import delete_recovery_tokens
 from homeserver.storage.stream import Connection
 from homeserver.storage.threepids import AccountThreepid
 
@@ -59,11 +60,12 @@ async def add(conn: Connection, user_nid: int, threepid: Threepid) -> bool:
 
 
 async def delete(conn: Connection, user_nid: int, medium: str, address: str) -> bool:
-    """Takes an address from an account.
+    """Takes an address from an account. Whoever reads it can't recover the account with a link that is on its way.
 
     :param address: in its canonical form
     :returns: whether the account had it
     """
+    await delete_recovery_tokens(conn, user_nid)
     return await threepids.delete_threepid(conn, user_nid, medium, address)
 
 

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.password_policy import check_new_password
-from homeserver.client_api.account_recovery import reset_password
+from homeserver.client_api.account_recovery import language_of, reset_password
 from homeserver.client_api.own_user import prove_owner
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
@@ -51,9 +52,11 @@ async def post_password(services: Services, request: ApiRequest) -> JsonObject:
             logout_devices=logout_devices,
             except_device_id=requester.device_id,
         )
+        await notify_password_changed(write.conn, services.config, requester.user_nid, language=language_of(request))
         if gone:
             await mark_changed(write, requester.user_nid, gone)
     request.sessions_changed(requester.user_nid)
+    services.mail.wake()
     return {}
 
 

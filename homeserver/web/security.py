@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.web_sessions import start_session
 from homeserver.devices.device_lists import mark_changed
@@ -61,8 +62,10 @@ async def post_password(visit: Visit) -> Response:
         if gone:
             await mark_changed(write, account.user_nid, gone)
         await delete_all_sessions(write.conn, account.user_nid)
+        await notify_password_changed(write.conn, services.config, account.user_nid, language=visit.language)
         token = await start_session(write.conn, account.user_nid)
     visit.request.sessions_changed(account.user_nid)
+    services.mail.wake()
     response = redirect(visit, "/account/security?done=password")
     set_token(visit, response, token, keep=True)
     return response
