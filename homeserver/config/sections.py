@@ -241,7 +241,7 @@ class RateLimitsConfig(Section):
     recovery: Limit = _limit(0.01, 5, "E-mails asked for to one address, and from one address, to prove who one is.")
     code: Limit = _limit(0.05, 5, "Codes (of a second factor, of a device) that a user or an address tries.")
     oauth2: Limit = _limit(20, 200, "Requests for tokens, and about them, from an address.")
-    oauth2_registration: Limit = _limit(0.1, 20, "OAuth 2.0 clients that register themselves from an address.")
+    oauth2_registration: Limit = _limit(1, 50, "OAuth 2.0 clients that register themselves from an address.")
     rendezvous: Limit = _limit(5, 60, "Requests from an address by devices that meet to sign one of them in.")
     join: Limit = _limit(1, 20, "Rooms that a user joins or knocks on.")
     remote_join: Limit = _limit(0.2, 10, "Rooms that a user joins over other servers.")

@@ -97,12 +97,16 @@ async def note_client_used(conn: Connection, client_id: str, now_ms: int) -> Non
     await conn.execute("UPDATE oauth2_clients SET used_ts = $2 WHERE client_id = $1", client_id, now_ms)
 
 
-async def delete_unused_clients(conn: Connection, used_before: int) -> None:
-    """Forgets clients that have no session, and had none since then."""
+async def delete_unused_clients(conn: Connection, used_before: int, now_ms: int) -> None:
+    """Forgets clients that were not used since then and have no session: a bounded number at a time."""
     await conn.execute(
-        "DELETE FROM oauth2_clients c WHERE c.used_ts < $1 AND NOT EXISTS (SELECT FROM sessions s "
-        "WHERE s.client_id = c.client_id)",
+        "WITH old AS (SELECT client_id, EXISTS (SELECT FROM sessions s WHERE s.client_id = c.client_id) AS in_use "
+        "FROM oauth2_clients c WHERE used_ts < $1 ORDER BY used_ts LIMIT 100 FOR UPDATE SKIP LOCKED), "
+        # Those in use are not looked at again for as long.
+        "kept AS (UPDATE oauth2_clients c SET used_ts = $2 FROM old WHERE c.client_id = old.client_id AND old.in_use) "
+        "DELETE FROM oauth2_clients c USING old WHERE c.client_id = old.client_id AND NOT old.in_use",
         used_before,
+        now_ms,
     )
 
 

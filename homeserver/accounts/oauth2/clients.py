@@ -91,7 +91,7 @@ async def register_client(conn: Connection, config: OAuth2Config, metadata: Json
     """
     client = parse_metadata(metadata)
     now_ms = int(time.time() * 1000)
-    await oauth2.delete_unused_clients(conn, now_ms - config.unused_client_days * 24 * 3600 * 1000)
+    await oauth2.delete_unused_clients(conn, now_ms - config.unused_client_days * 24 * 3600 * 1000, now_ms)
     try:
         text = encode_canonical_json(_metadata_of(client))
     except InvalidEvent:
