@@ -1,10 +1,12 @@
 -- Registration, and limits that survive a restart.
 
 -- User-interactive authentication: what has been proved, and which sessions have been used up. The id of a session says
--- by itself what it is for, so that only those take a row in which something has happened. `key` is a hash of the id.
+-- by itself what it is for, so that only those take a row in which something has happened. `key` is a hash of the id,
+-- `params` a keyed hash of the parameters that something was proved for.
 DROP TABLE uia_sessions;
 CREATE TABLE uia_sessions (
     key        bytea PRIMARY KEY,
+    params     bytea NOT NULL,
     completed  jsonb NOT NULL,
     used       boolean NOT NULL DEFAULT false,
     created_ts bigint NOT NULL

@@ -1,11 +1,14 @@
 """User-interactive authentication: proving once more who one is before something grave, or that one may register.
 
 The id of a session says by itself what it is for: the operation, the user, the parameters of the request (as a keyed
-hash: new passwords are among them) and when it began, signed with a key of this server. So what was proved to delete
-one device can't be used to delete another, nobody can begin a session for somebody else, and asking what is needed
-costs no row. A row comes into being when a stage of several is done, here or on a page in a browser, and when a session
-is used up: of two requests that complete the same session at once, one is carried out. The row is found by a hash of
-the id, so who reads the database can't go on with anybody's session.
+hash: new passwords are among them) and when it began, signed with a key of this server. So nobody can begin a session
+for somebody else, and asking what is needed costs no row. A row comes into being when a stage of several is done, here
+or on a page in a browser, and when a session is used up: of two requests that complete the same session at once, one is
+carried out. The row is found by a hash of the id, so who reads the database can't go on with anybody's session.
+
+From the first proof on a session is for the parameters that it was given for, so that what was proved to delete one
+device can't be used to delete another. Before that they may change: clients ask what registering takes before anybody
+has typed a name.
 
     Challenge.answer     takes the `auth` of a request: AuthRequired, or a Proof
     Proof.use            in the transaction of the operation
@@ -154,11 +157,12 @@ class Proof:
         """
         completed: dict[str, Any] = {}
         if self.session is not None:
-            progress = await uia.lock_progress(conn, self.session.row_key, self.session.created_ts)
-            if progress.used:
+            params = self.session.digest_of(self.body)
+            progress = await uia.lock_progress(conn, self.session.row_key, params, self.session.created_ts)
+            if progress.used or progress.params != params:
                 raise self.challenge.used_up(self.body)
-            completed = progress.completed
-            await uia.update_progress(conn, uia.UiaProgress(progress.key, progress.created_ts, used=True))
+            completed, progress.completed, progress.used = progress.completed, {}, True
+            await uia.update_progress(conn, progress)
         if self.last_name and self.last_name not in completed:
             record = self.challenge.stages[self.last_name].record
             completed[self.last_name] = await record(conn, self.body["auth"]) if record is not None else None
@@ -189,14 +193,12 @@ class Challenge:
         if auth is None:
             raise self._required(self._new_session(body))
         name = _text(auth, "type")
-        session = self._session_of(auth, body)
-        known = session is not None
-        if session is None:
-            session = self._new_session(body)
-        progress = await self._progress(session) if known else uia.UiaProgress(b"", 0)
-        if progress.used:
+        session, progress = await self._session_of(auth, body)
+        if progress is not None and progress.used:
             raise self.used_up(body)
-        completed = progress.completed
+        known = session is not None
+        session = session or self._new_session(body)
+        completed = progress.completed if progress is not None else {}
         if name and name not in completed:
             await self._check(name, auth, session, completed)
         done = [*completed, *([name] if name and name not in completed else [])]
@@ -243,11 +245,6 @@ class Challenge:
         except Forbidden as failure:
             raise self._required(session, list(completed)).because(failure) from None
 
-    async def _progress(self, session: _SessionId) -> uia.UiaProgress:
-        async with self.sessions.pool.acquire() as conn:
-            found = await uia.find_progress(conn, session.row_key)
-        return found or uia.UiaProgress(session.row_key, session.created_ts)
-
     async def _store(self, session: _SessionId, name: str, body: JsonObject, completed: Sequence[str]) -> None:
         record = self.stages[name].record
 
@@ -255,7 +252,7 @@ class Challenge:
             return await record(conn, body["auth"]) if record is not None else None
 
         try:
-            await _complete(self.sessions, session, name, value)
+            await _complete(self.sessions, session, name, value, session.digest_of(body))
         except _Used:
             raise self.used_up(body) from None
         except Forbidden as failure:
@@ -276,13 +273,16 @@ class Challenge:
             operation = f"{operation[: _MAX_OPERATION // 8]}… {digest}"
         return f"{self.user_id or ''}\n{operation}"
 
-    def _session_of(self, auth: JsonObject, body: JsonObject) -> _SessionId | None:
-        """The session that the client names, if it is one for this operation, user and parameters."""
+    async def _session_of(self, auth: JsonObject, body: JsonObject) -> tuple[_SessionId | None, uia.UiaProgress | None]:
+        """The session that the client names, and what has been proved in it; None if it is not for this request."""
         session = _parse(self.sessions.key, _text(auth, "session"))
         if session is None or session.purpose != self._purpose():
-            return None
-        ours = hmac.compare_digest(session.digest, _digest(self.sessions.key, session.nonce, body))
-        return session if ours else None
+            return None, None
+        async with self.sessions.pool.acquire() as conn:
+            progress = await uia.find_progress(conn, session.row_key)
+        if progress is not None and not progress.used and progress.params != session.digest_of(body):
+            return None, None
+        return session, progress
 
 
 async def read_session(sessions: Sessions, session_id: str) -> OpenSession | None:
@@ -368,11 +368,16 @@ class _Used(Exception):
 
 
 async def _complete(
-    sessions: Sessions, session: _SessionId, name: str, value: Callable[[Connection], Awaitable[Any]]
+    sessions: Sessions,
+    session: _SessionId,
+    name: str,
+    value: Callable[[Connection], Awaitable[Any]],
+    params: bytes | None = None,
 ) -> None:
+    """:param params: of the request that proves it; None for a page, which goes on with those that there are"""
     async with sessions.pool.acquire() as conn, conn.transaction():
-        progress = await uia.lock_progress(conn, session.row_key, session.created_ts)
-        if progress.used:
+        progress = await uia.lock_progress(conn, session.row_key, params or session.digest, session.created_ts)
+        if progress.used or (params is not None and progress.params != params):
             raise _Used
         if name not in progress.completed:
             progress.completed[name] = await value(conn)
@@ -397,6 +402,10 @@ class _SessionId:
         head = self.nonce + self.created_ts.to_bytes(_TIME, "big") + self.digest
         signed = head + self.purpose.encode("utf-8", "surrogatepass")
         return _encode(signed + hmac.digest(self.key, b"session:" + signed, "sha256")[:_HASH])
+
+    def digest_of(self, body: JsonObject) -> bytes:
+        """The keyed hash of the parameters of a request in this session."""
+        return _digest(self.key, self.nonce, body)
 
     @property
     def row_key(self) -> bytes:

@@ -156,6 +156,58 @@ async def test_a_proof_is_for_one_operation_of_one_user(sessions: Sessions) -> N
     assert (await _refused(challenge, {"session": session}))["completed"] == ["code"]
 
 
+async def test_parameters_may_change_until_something_is_proved(sessions: Sessions) -> None:
+    """A client may ask what is needed before it knows the name that will be registered, and go on with that session.
+
+    From the first proof on the session is for the parameters that it was given for.
+    """
+    challenge = _challenge(sessions)
+    session = await _begin(challenge, {"initial": "nothing"})
+    told = await _refused(challenge, {"type": "code", "code": "right", "session": session})
+    assert (told["session"], told["completed"]) == (session, ["code"])
+    for body in ({"initial": "nothing"}, {**_BODY, "username": "mallory"}):
+        told = await _refused(challenge, {"type": "token", "session": session}, body)
+        assert "completed" not in told
+        assert told["session"] != session
+    await challenge.answer({**_BODY, "auth": {"type": "token", "session": session}})
+
+
+async def test_what_a_page_proves_is_for_what_the_session_was_begun_with(sessions: Sessions) -> None:
+    """Nobody who has something confirmed in a browser for one request can use that for another."""
+    challenge = _challenge(sessions, "POST /x", "@alice:a", [("page",)])
+    session = await _begin(challenge)
+    await complete_stage(sessions, session, "page")
+    told = await _refused(challenge, {"session": session}, {**_BODY, "username": "mallory"})
+    assert "completed" not in told
+    await challenge.answer({**_BODY, "auth": {"session": session}})
+
+
+async def test_a_used_session_is_used_for_other_parameters_too(sessions: Sessions) -> None:
+    """Of two requests with one session and different parameters, each with its own proof, one is carried out."""
+    challenge = _challenge(sessions, flows=[("token",)])
+    auth = {"type": "token", "session": await _begin(challenge)}
+    bodies: list[JsonObject] = [{"n": 1, "auth": auth}, {"n": 2, "auth": auth}]
+    proofs = [await challenge.answer(body) for body in bodies]
+
+    async def use(index: int) -> Any:
+        async with sessions.pool.acquire() as conn, conn.transaction():
+            return await proofs[index].use(conn)
+
+    results = await asyncio.gather(use(0), use(1), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["AuthRequired", "dict"]
+
+
+async def test_a_stage_proved_twice_at_once_is_for_one_of_the_requests(sessions: Sessions) -> None:
+    """Two requests with different parameters that prove the same stage at once: what one proved is not the other's."""
+    challenge = _challenge(sessions)
+    session = await _begin(challenge)
+    auth = {"type": "code", "code": "right", "session": session}
+    bodies: list[JsonObject] = [{"username": "alice"}, {"username": "mallory"}]
+    await asyncio.gather(*(_refused(challenge, auth, body) for body in bodies))
+    told = [await _refused(challenge, {"session": session}, body) for body in bodies]
+    assert sum("completed" in one for one in told) == 1
+
+
 async def test_nobody_makes_up_a_session(sessions: Sessions) -> None:
     """An id that this server has not given out, or that was changed, is none: fixing somebody else's gains nothing."""
     challenge = _challenge(sessions)

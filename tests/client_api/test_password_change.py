@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from homeserver.accounts.interactive_auth import complete_stage
 from homeserver.accounts.login_tokens import create_login_token
 from homeserver.accounts.password import claim_by_password, hash_new_password, set_password
 from homeserver.accounts.web_sessions import find_session, new_token, start_session
@@ -118,20 +119,26 @@ async def test_two_changes_with_one_proof_are_one(api: Api, alice: Api) -> None:
     await api.login("alice", _NEW)
 
 
-async def test_a_proof_for_one_password_sets_no_other(api: Api, alice: Api) -> None:
-    """What a page or a client proved for one new password, nobody can use to set another, nor to delete a device."""
-    session = (await alice.post("/account/password", {"new_password": _NEW})).body["session"]
+async def test_a_proof_for_one_password_sets_no_other(server: Server, api: Api, alice: Api) -> None:
+    """What was proved on a page for one new password, nobody can use to set another, nor for anything else."""
+    body = {"new_password": _NEW}
+    session = (await alice.post("/account/password", body)).body["session"]
+    await complete_stage(server.services.uia, session, "m.login.password")
     bob = await api.register("bob")
-    for caller, path, body in (
+    others: list[tuple[Api, str, dict[str, Any]]] = [
         (alice, "/account/password", {"new_password": "a password of mallory's"}),
+        (alice, "/account/password", {"new_password": _NEW, "logout_devices": False}),
         (alice, "/delete_devices", {"devices": [alice.device_id]}),
-        (bob, "/account/password", {"new_password": _NEW}),
-    ):
-        answer = await caller.post(path, {**body, "auth": {"session": session}})
+        (bob, "/account/password", body),
+    ]
+    for caller, path, other in others:
+        answer = await caller.post(path, {**other, "auth": {"session": session}})
         assert answer.status == 401
         assert "completed" not in answer.body
         assert answer.body["session"] != session
     await api.login("alice")
+    assert (await alice.post("/account/password", {**body, "auth": {"session": session}})).status == 200
+    await api.login("alice", _NEW)
 
 
 async def test_weak_passwords_are_refused_before_the_proof(alice: Api) -> None:
