@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from homeserver.config import Config, ConfigError, RateLimit, describe, load_config
 
@@ -229,29 +230,29 @@ def test_the_example_is_current() -> None:
     assert (ROOT / "config.yaml.example").read_text(encoding="utf-8") == describe()
 
 
+def _examples(section: type[BaseModel]) -> Iterator[str]:
+    """The settings of which the description shows an example instead of the default."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _examples(field.annotation)
+        elif field.examples:
+            yield name
+
+
 def test_the_example_holds_every_setting_and_its_default(tmp_path: Path) -> None:
     """As it stands the example changes nothing; with every default uncommented it still says the same."""
     defaults = _load(tmp_path, "")
     assert _load(tmp_path, describe()) == defaults
-    examples = {
-        "public_baseurl",
-        "url",
-        "binaries",
-        "ca_file",
-        "allow_addresses",
-        "allow_domains",
-        "application_services",
-        "trusted",
-    }
-    examples |= {"old_signing_keys", "key_id", "public_key", "expired_ts"}
-    examples |= {"uris", "contacts", "matrix_id", "email_address", "role", "page"}
-    examples |= {"clients", "client_id", "client_secret", "introspection", "refresh_token_days"}
-    examples |= {"providers", "id", "kind", "name", "issuer", "link_existing"}
-    lines = []
+    examples = set(_examples(Config))
+    lines, shown = [], False
     for line in describe().splitlines():
-        setting = re.match(r"( *)#((?:- |  )?(\w+):.*|- [^:]*[:/].*)", line)
-        if setting is not None and setting[3] not in examples and not str(setting[3]).endswith("_file"):
-            line = setting[1] + setting[2]
+        setting = re.match(r"( *)#((\w+):.*)", line)
+        item = re.match(r"( *)#((?:- |  )\S.*)", line)  # what the list of the last setting holds
+        if setting is not None:
+            shown = setting[3] not in examples and not setting[3].endswith("_file")
+        found = setting or item
+        if shown and found is not None:
+            line = found[1] + found[2]
         lines.append(line)
     assert len(yaml.safe_load("\n".join(lines))["rate_limits"]) == len(type(defaults.rate_limits).model_fields)
     assert _load(tmp_path, "\n".join(lines)) == defaults
