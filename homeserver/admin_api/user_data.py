@@ -10,6 +10,7 @@ from homeserver.accounts.sessions import end_sessions
 from homeserver.admin_api.requests import actor_of, admin_route, local_account, user_id_of_path
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Response, json_response
+from homeserver.http.account_export import send_export
 from homeserver.http.bodies import array_of_strings, string
 from homeserver.protocol.errors import NotFound
 from homeserver.protocol.events import JsonObject
@@ -161,6 +162,14 @@ async def get_account_data(services: Services, request: ApiRequest) -> JsonObjec
     return {"account_data": {"global": everywhere, "rooms": by_room}}
 
 
+async def get_export(services: Services, request: ApiRequest) -> Response:
+    """A copy of everything that is kept about a user, as a ZIP."""
+    account = await local_account(services, request)
+    async with services.pool.acquire() as conn:
+        await audit_log.append(conn, actor_of(request), "user.export", account.user_id, {})
+    return await send_export(services, request, account)
+
+
 async def get_pushers(services: Services, request: ApiRequest) -> JsonObject:
     """What pushes to the user's devices: nothing does so yet."""
     await local_account(services, request)
@@ -181,4 +190,5 @@ ROUTES = [
     admin_route("GET", "/v1/users/{userId}/memberships", get_memberships),
     admin_route("GET", "/v1/users/{userId}/accountdata", get_account_data),
     admin_route("GET", "/v1/users/{userId}/pushers", get_pushers),
+    admin_route("GET", "/v1/users/{userId}/export", get_export),
 ]

@@ -7,6 +7,7 @@
     restrictions.py    what accounts that are locked, suspended or shadow-banned may not do
     own_address.py     where browsers and clients reach this server
     known_tokens.py    tokens that were looked up a moment ago
+    account_export.py  everything that is kept about a user, as a ZIP
     responses.py       JSON and error responses, CORS headers, compression
     server.py          one request from beginning to end: route, authenticate, limit, handle, answer, count
 

@@ -19,7 +19,8 @@ from homeserver.http.requests import ApiRequest
 from homeserver.http.routes import Route
 from homeserver.protocol.events import JsonObject
 
-_PREFIX = re.compile(r"/_matrix/client/(?:r0|v\d+|unstable(?:/[a-z0-9-]+(?:\.[\w-]+)+)?)(?=/)")
+# What has only an unstable name, because it is ours, keeps it.
+_PREFIX = re.compile(r"/_matrix/client/(?:r0|v\d+|unstable(?:/(?!org\.talkpai)[a-z0-9-]+(?:\.[\w-]+)+)?)(?=/)")
 _LOGOUT = {("POST", "/logout"), ("POST", "/logout/all")}
 _SEND = ("PUT", "/rooms/{roomId}/send/{eventType}/{txnId}")
 

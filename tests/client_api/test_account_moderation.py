@@ -22,6 +22,7 @@ _ALLOWED_WHEN_SUSPENDED = {
     # Sessions and the account itself.
     *("/login", "/logout", "/logout/all", "/register", "/devices/{deviceId}", "/delete_devices", "/account/deactivate"),
     *("/login/get_token", "/refresh", "/rendezvous", "/account/password", "/user/{userId}/openid/request_token"),
+    *(f"/org.talkpai.two_factor/{action}" for action in ("begin", "confirm", "disable", "backup_codes")),
     # What is one's own alone.
     *("/user/{userId}/account_data/{type}", "/user/{userId}/rooms/{roomId}/account_data/{type}"),
     *("/user/{userId}/rooms/{roomId}/tags/{tag}", "/pushrules/global/{kind}/{ruleId}"),
