@@ -115,13 +115,18 @@ class LoginAttempts:
             raise
         await self._give_back(name, key)
 
+    async def sweep(self) -> None:
+        """Forgets what counts no more."""
+        async with self._pool.acquire() as conn:
+            await rate_limits.delete_full(conn)
+            await rate_limits.delete_old_addresses(conn, int(time.time() * 1000) - _KNOWN_FOR_MS)
+
     async def sweep_now_and_then(self) -> None:
-        """Forgets what counts no more, for ever."""
+        """Does that for ever."""
         while True:
             await asyncio.sleep(_SWEEP_EVERY)
             try:
-                async with self._pool.acquire() as conn:
-                    await rate_limits.delete_full(conn)
+                await self.sweep()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("Could not forget limits that are full again: %s", error)
 

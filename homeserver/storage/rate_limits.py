@@ -82,3 +82,8 @@ async def remember_address(conn: Connection, user_id: str, address: str, now_ms:
         user_id,
         keep,
     )
+
+
+async def delete_old_addresses(conn: Connection, before_ms: int) -> None:
+    """Forgets from where nobody has logged in since then."""
+    await conn.execute("DELETE FROM login_addresses WHERE last_ts <= $1", before_ms)

@@ -15,7 +15,6 @@ from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.config import RateLimit, RateLimitsConfig
 from homeserver.main import running_server
 from homeserver.protocol.errors import Forbidden, LimitExceeded
-from homeserver.storage import rate_limits
 from homeserver.storage.pool import create_pool
 from homeserver.storage.stream import Pool
 from tests.support.api import PASSWORD, Answer, Api, open_api
@@ -182,8 +181,7 @@ async def test_full_buckets_are_forgotten(pool: Pool) -> None:
         await quick.use("code", str(n))
     await quick.use("login", "a")
     await pool.execute("SELECT pg_sleep(0.01)")
-    async with pool.acquire() as conn:
-        await rate_limits.delete_full(conn)
+    await quick.sweep()
     assert await pool.fetchval("SELECT count(*) FROM rate_limits") == 1
 
 
@@ -205,6 +203,25 @@ async def test_addresses_kept_are_bounded(pool: Pool) -> None:
             pass
     assert await pool.fetchval("SELECT count(*) FROM login_addresses") == 50
     assert await pool.fetchval("SELECT count(*) FROM login_addresses WHERE address = '198.51.100.59'") == 1
+
+
+async def test_old_addresses_are_forgotten(pool: Pool) -> None:
+    """From where somebody logged in is not known for ever: after 90 days it counts no more, and is deleted."""
+    await _alice(pool)
+    attempts = _attempts(pool)
+    for n in range(2):
+        async with attempts.attempt(f"198.51.100.{n}", _ALICE):
+            pass
+    day = 24 * 3600 * 1000
+    await pool.execute("UPDATE login_addresses SET last_ts = last_ts - $1 WHERE address LIKE '%.0'", 91 * day)
+    await pool.execute("UPDATE login_addresses SET last_ts = last_ts - $1 WHERE address LIKE '%.1'", 89 * day)
+    for n in range(20):
+        await _allowed(attempts, f"192.0.2.{n}")
+    assert not await _allowed(attempts, "198.51.100.0")
+    assert await _allowed(attempts, "198.51.100.1")
+    await attempts.sweep()
+    rows = await pool.fetch("SELECT address FROM login_addresses")
+    assert [row["address"] for row in rows] == ["198.51.100.1"]
 
 
 async def _log_in(api: Api, user: str, password: str) -> Answer:
