@@ -41,6 +41,7 @@ from homeserver.accounts.interactive_auth import expire_sessions_now_and_then, m
 from homeserver.accounts.job_kinds import JOB_KINDS
 from homeserver.accounts.jobs import Jobs, Tools
 from homeserver.accounts.login_attempts import LoginAttempts
+from homeserver.accounts.oauth2.signed_tokens import load_or_create_token_key
 from homeserver.accounts.register import create_account
 from homeserver.accounts.single_sign_on.logins import expire_now_and_then as expire_sign_ins_now_and_then
 from homeserver.accounts.single_sign_on.oidc import OidcProvider
@@ -227,6 +228,8 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
     """Every long-lived object that speakers are given."""
     signing_key = load_or_create_signing_key(config.signing_key_file)
     secrets = load_or_create_secrets(config.data_dir)
+    if config.oauth2.jwt_access_tokens:
+        load_or_create_token_key(config.data_dir)
     timeline = Timeline(
         stream=stream,
         names=names,

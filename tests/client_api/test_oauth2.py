@@ -471,6 +471,24 @@ async def test_services_may_ask_whose_tokens_are(database: str, tmp_path: Path) 
             assert "active" not in answer.body
 
 
+async def test_application_services_may_ask_whose_tokens_are(database: str, tmp_path: Path) -> None:
+    """An application service proves with its own token that it may ask; a user's token proves nothing."""
+    registration = tmp_path / "service.yaml"
+    registration.write_text(
+        "{id: service, url: null, as_token: as-secret, hs_token: hs-secret, sender_localpart: _service, "
+        "namespaces: {users: []}}"
+    )
+    config = server_config(database, tmp_path, application_services=[str(registration)])
+    async with running_server(config) as server, open_api(server.url) as api:
+        alice = await api.register("alice")
+        client = OAuth2(server, api)
+        form = {"token": alice.token or ""}
+        told = await client.post("introspect", form, Authorization="Bearer as-secret")
+        assert (told.status, told.body["active"], told.body["sub"]) == (200, True, USER)
+        refused = await client.post("introspect", form, Authorization=f"Bearer {alice.token}")
+        assert (refused.status, refused.body["error"]) == (401, "invalid_client")
+
+
 async def test_tokens_that_say_something(database: str, tmp_path: Path) -> None:
     """With jwt_access_tokens another service checks a token with the published key, and it still ends at once here."""
     config = server_config(database, tmp_path, oauth2={"jwt_access_tokens": True})
