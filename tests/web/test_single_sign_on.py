@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from oidc_provider_mock import run_server_in_thread
 from playwright.async_api import BrowserContext, Page, expect
 
 from homeserver.main import Server, running_server
@@ -56,7 +57,7 @@ def settings(there: OidcServer, **provider: Any) -> dict[str, Any]:
     }
     return {
         "single_sign_on": {"providers": [{**common, **provider}]},
-        "federation": {"allow_addresses": ["127.0.0.0/8"]},
+        "federation": {"allow_addresses": ["127.0.0.0/8", "::1"]},
     }
 
 
@@ -178,6 +179,24 @@ async def test_an_answer_planted_in_another_browser_is_worth_nothing(
     await expect(mallory.get_by_role("heading", name="Choose a user name")).to_be_visible()
     await mallory.goto(answer)  # once more
     await expect(mallory.get_by_text("not begun in this browser")).to_be_visible()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_provider_that_others_wrote(browser_page: Page, start_server: OpenServer) -> None:
+    """Somebody signs in at a provider of another making, whose page they see and fill in."""
+    with run_server_in_thread(require_nonce=True) as provider:
+        issuer = f"http://localhost:{provider.server_port}"
+        here = await start_server(**settings(OidcServer(issuer=issuer)))
+        for heading in ("Choose a user name", "Profile"):
+            await leave_for(browser_page, here)
+            await browser_page.get_by_placeholder("sub").fill("carol")
+            await browser_page.get_by_role("button", name="Authorize").click()
+            await expect(browser_page.get_by_role("heading", name=heading)).to_be_visible()
+            if heading == "Choose a user name":
+                await browser_page.get_by_label("User name").fill("carol")
+                await browser_page.get_by_role("button", name="Create account").click()
+                await browser_page.get_by_role("button", name="Sign out here").click()
+    assert await linked(here, "@carol:test.example") == ["carol"]
 
 
 async def test_who_declines_there_is_told_so(browser_page: Page, here: Server, there: OidcServer) -> None:
