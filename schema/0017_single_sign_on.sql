@@ -34,7 +34,7 @@ CREATE INDEX single_sign_on_newcomers_expire ON single_sign_on_newcomers (expire
 
 -- Which sessions of browsers here hang on which session there, for when it ends.
 CREATE TABLE single_sign_on_sessions (
-    token_hash  bytea PRIMARY KEY REFERENCES web_sessions ON DELETE CASCADE,
+    token_hash  bytea PRIMARY KEY REFERENCES web_sessions ON UPDATE CASCADE ON DELETE CASCADE,
     provider_id text NOT NULL,
     subject     text NOT NULL,
     session_id  text NOT NULL  -- "" where the provider names none

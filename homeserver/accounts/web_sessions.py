@@ -60,6 +60,16 @@ async def start_session(
     return token
 
 
+async def renew_session(conn: Connection, token: str) -> str | None:
+    """The user of a session has proved once more, or with the second factor, who they are. Inside a transaction.
+
+    :returns: the new token; None if the session has ended meanwhile
+    """
+    renewed = new_token()
+    done = await web_sessions.renew_session(conn, token_hash(token), token_hash(renewed), _now_ms())
+    return renewed if done else None
+
+
 async def find_session(conn: Connection, config: WebConfig, token: str) -> WebSession | None:
     """The session of a browser, signed in or half way there. None if it has ended or there never was one."""
     if not is_token(token):

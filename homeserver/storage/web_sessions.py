@@ -45,6 +45,21 @@ async def find_session(conn: Connection, token_hash: bytes) -> WebSession | None
     return WebSession(**row) if row is not None else None
 
 
+async def renew_session(conn: Connection, token_hash: bytes, new_hash: bytes, now_ms: int) -> bool:
+    """Gives a session another token, because its user has just proved who they are.
+
+    :returns: whether there is such a session
+    """
+    done = await conn.fetchval(
+        "UPDATE web_sessions SET token_hash = $2, authenticated_ts = $3, last_seen_ts = $3 WHERE token_hash = $1 "
+        "RETURNING true",
+        token_hash,
+        new_hash,
+        now_ms,
+    )
+    return bool(done)
+
+
 async def update_last_seen(conn: Connection, token_hash: bytes, now_ms: int) -> None:
     await conn.execute("UPDATE web_sessions SET last_seen_ts = $2 WHERE token_hash = $1", token_hash, now_ms)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from homeserver.accounts import two_factor
 from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.web_sessions import start_session
@@ -25,11 +26,14 @@ _NOTICES = {
 async def get_security(visit: Visit) -> Response:
     """What there is to make an account safe with."""
     notice = _NOTICES.get(visit.request.query.string("done", default=""), "")
+    async with visit.services.pool.acquire() as conn:
+        second_factor = (await two_factor.status(conn, visit.user.user_nid)).enabled
     return page(
         visit,
         "security.html",
         tab="security",
         notice=visit.translate(notice) if notice else "",
+        second_factor=second_factor,
         services=bool(visit.services.single_sign_on),
     )
 

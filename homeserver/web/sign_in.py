@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
+from homeserver.accounts import two_factor
 from homeserver.accounts.identifiers import named_user
 from homeserver.accounts.moderation import check_may_sign_in
 from homeserver.accounts.password import check_credentials
-from homeserver.accounts.web_sessions import end_session, new_token, start_session
+from homeserver.accounts.web_sessions import end_session, new_token, renew_session, start_session
 from homeserver.http import Response
-from homeserver.protocol.errors import MatrixError
+from homeserver.protocol.errors import Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
-from homeserver.storage.accounts import Account
+from homeserver.storage.accounts import Account, find_password_hash
 from homeserver.storage.stream import Connection
 from homeserver.translations import mark
 from homeserver.web.destinations import HOME, checked_destination, onward_targets
@@ -25,6 +26,7 @@ from homeserver.web.pages import page, redirect
 from homeserver.web.routing import page_routes, to_sign_in
 from homeserver.web.visits import Visit, set_token
 
+WRONG_CODE = mark("This code is not right, or has been used.")
 _WRONG = mark("That is not the right user name or password.")
 _NOTICES = {
     "recovered": mark("Your password has been changed. Sign in with the new one."),
@@ -92,16 +94,21 @@ async def signed_in(
     keep: bool,
     also: Callable[[Connection, str], Awaitable[None]] | None = None,
 ) -> Response:
-    """Opens a session for the browser and sends it on.
+    """Opens a session for the browser and sends it on; first to the second factor, if the account has one.
 
     :param also: what else is written in the transaction in which the session begins, given its token
     """
     async with visit.services.pool.acquire() as conn, conn.transaction():
-        token = await start_session(conn, account.user_nid, instead_of=visit.token)
+        due = (await two_factor.status(conn, account.user_nid)).enabled
+        token = await start_session(conn, account.user_nid, instead_of=visit.token, second_factor_due=due)
         if also is not None:
             await also(conn, token)
-    response = redirect(visit, checked_destination(continue_to))
-    set_token(visit, response, token, keep=keep)
+    destination = checked_destination(continue_to)
+    if due:
+        query = {"continue": destination, **({"keep": "yes"} if keep else {})}
+        destination = f"/account/second-factor?{urlencode(query)}"
+    response = redirect(visit, destination)
+    set_token(visit, response, token, keep=keep and not due)
     return response
 
 
@@ -119,23 +126,23 @@ def _sign_in_page(
         keep="keep" in visit.form,
         notice=notice,
         problem=sentence(visit, error, _WRONG) if error is not None else "",
-        providers=[
-            {"path": f"/account/sso/{one.id}?{urlencode({'continue': continue_to})}", "name": one.name}
-            for one in visit.services.config.single_sign_on.providers
-        ],
+        providers=_providers(visit, continue_to),
         recovery=visit.services.config.email.host is not None,
         registration=visit.services.config.registration.mode != "off",
     )
 
 
+def _providers(visit: Visit, continue_to: str) -> list[dict[str, str]]:
+    """Where else the visitor may prove who they are."""
+    return [
+        {"path": f"/account/sso/{one.id}?{urlencode({'continue': continue_to})}", "name": one.name}
+        for one in visit.services.config.single_sign_on.providers
+    ]
+
+
 async def get_confirm(visit: Visit) -> Response:
     """Asks for the password once more, before something grave."""
-    return page(
-        visit,
-        "confirm.html",
-        continue_to=checked_destination(visit.request.query.string("continue", default=HOME)),
-        problem="",
-    )
+    return await _confirm_page(visit, visit.request.query.string("continue", default=HOME))
 
 
 async def post_confirm(visit: Visit) -> Response:
@@ -144,14 +151,53 @@ async def post_confirm(visit: Visit) -> Response:
     try:
         account = await check_password(visit, visit.user.user_id, visit.text("password"))
     except MatrixError as error:
-        return page(
-            visit,
-            "confirm.html",
-            status=error.status,
-            continue_to=checked_destination(continue_to),
-            problem=sentence(visit, error, mark("That is not the right password.")),
+        return await _confirm_page(visit, continue_to, error, mark("That is not the right password."))
+    try:
+        token = await prove_second_factor(visit, account.user_nid)
+    except MatrixError as error:
+        return await _confirm_page(visit, continue_to, error, WRONG_CODE)
+    response = redirect(visit, checked_destination(continue_to))
+    set_token(visit, response, token, keep=True)
+    return response
+
+
+async def prove_second_factor(visit: Visit, user_nid: int) -> str:
+    """Takes the code that has been sent, if the account needs one, and renews the session. Returns its new token.
+
+    :raises Forbidden: for a wrong code, which is counted, or a session that has ended
+    :raises LimitExceeded: after too many wrong codes
+    """
+    services, token = visit.services, None
+    async with services.pool.acquire() as conn, conn.transaction():
+        right = not (await two_factor.status(conn, user_nid)).enabled or await two_factor.check_code(
+            conn, services.secrets, services.config, user_nid, visit.text("code"), language=visit.language
         )
-    return await signed_in(visit, account, continue_to, keep=True)
+        if right:
+            token = await renew_session(conn, visit.token)
+    if token is None:
+        raise Forbidden("This code is wrong, or has been used")
+    services.mail.wake()
+    return token
+
+
+async def _confirm_page(
+    visit: Visit, continue_to: str, error: MatrixError | None = None, otherwise: str = ""
+) -> Response:
+    continue_to = checked_destination(continue_to)
+    async with visit.services.pool.acquire() as conn:
+        has_password = await find_password_hash(conn, visit.user.user_nid) is not None
+        has_second_factor = (await two_factor.status(conn, visit.user.user_nid)).enabled
+    return page(
+        visit,
+        "confirm.html",
+        status=error.status if error is not None else 200,
+        form_targets=onward_targets(continue_to, visit.services.config.web.trusted_clients),
+        continue_to=continue_to,
+        has_password=has_password,
+        has_second_factor=has_second_factor,
+        providers=[] if has_password else _providers(visit, continue_to),
+        problem=sentence(visit, error, otherwise) if error is not None else "",
+    )
 
 
 def to_confirm(visit: Visit) -> Response:
@@ -171,6 +217,6 @@ async def post_sign_out(visit: Visit) -> Response:
 
 ROUTES = [
     *page_routes("/account/sign-in", get=get_sign_in, post=post_sign_in),
-    *page_routes("/account/confirm", get=get_confirm, post=post_confirm, signed_in=True),
-    *page_routes("/account/sign-out", post=post_sign_out),
+    *page_routes("/account/confirm", get=get_confirm, post=post_confirm, signed_in=True, needs_second_factor=False),
+    *page_routes("/account/sign-out", post=post_sign_out, needs_second_factor=False),
 ]
