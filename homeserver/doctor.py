@@ -24,10 +24,12 @@ from typing import Literal, TextIO
 from urllib.parse import urlsplit
 
 import asyncpg
+from aiosmtplib import SMTPAuthenticationError, SMTPException
 
 from federation.discovery import Discovery, Route
 from homeserver import config as configuration
 from homeserver.config import Config, ListenerConfig
+from homeserver.mail import try_smtp
 from homeserver.outbound import OutboundClient, RequestFailed
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.signing import SigningKey
@@ -74,6 +76,7 @@ async def examine(config: Config) -> list[Finding]:
     findings += await _guarded("database", check_database(config))
     findings += await _guarded("ports", check_ports(config))
     findings += await _guarded("delegation", check_delegation(config))
+    findings += await _guarded("e-mail", check_mail(config))
     return findings
 
 
@@ -472,6 +475,31 @@ async def _check_client_address(config: Config, outbound: OutboundClient) -> lis
         advice = f'Serve {{"m.homeserver": {{"base_url": "{config.public_baseurl}"}}}} there, as this server does.'
         findings.append(Finding("warn", "well-known", f"{text}: people have to type that address", advice))
     return findings
+
+
+async def check_mail(config: Config) -> list[Finding]:
+    """The SMTP server takes our mails: connected to and signed in at, without sending one."""
+    email = config.email
+    if email.host is None:
+        text = "none is sent, so nobody can recover an account by themselves: email.host is not set"
+        return [Finding("ok", "e-mail", text)]
+    place = f"{email.host}:{email.effective_port}"
+    try:
+        await try_smtp(email)
+    except SMTPAuthenticationError:
+        advice = "Look at email.user and email.password."
+        return [Finding("fail", "e-mail", f"{place} does not accept the name and password", advice)]
+    except (SMTPException, OSError) as error:
+        advice = "Is the name right, the port open from here, email.security what that server speaks?"
+        return [Finding("fail", "e-mail", f"{place} does not take mail: {str(error) or type(error).__name__}", advice)]
+    if email.security == "none" and not _is_near(email.host):
+        text = f"{place} takes mail, but names, links and the password for it cross the network in the clear"
+        return [Finding("warn", "e-mail", text, "Set email.security to starttls or tls.")]
+    return [Finding("ok", "e-mail", f"{place} takes mail")]
+
+
+def _is_near(host: str) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1")
 
 
 def _place(listener: ListenerConfig) -> str:

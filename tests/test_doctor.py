@@ -24,6 +24,7 @@ from homeserver.config import Config
 from homeserver.doctor import Finding, certificate_end, check_certificate_files, check_data_dir, check_keys
 from homeserver.secrets import load_or_create_secrets, load_or_create_signing_key
 from tests.local_servers import authority, raw_server, serving
+from tests.support.smtp import smtp_server
 
 
 def _config(directory: Path, **values: object) -> Config:
@@ -237,3 +238,24 @@ async def test_the_public_address_must_answer_clients(tmp_path: Path) -> None:
         )
         assert _levels(await doctor.check_delegation(config)) == ["ok", "warn"]
     assert _levels(await doctor.check_delegation(config)) == ["fail", "warn"]
+
+
+async def test_the_smtp_server_is_tried(tmp_path: Path) -> None:
+    """The doctor signs in where mail goes and sends none; what does not work has advice."""
+
+    async def check(**email: object) -> Finding:
+        values = {"host": "127.0.0.1", "security": "none", "from_address": "a@example.org", **email}
+        config = _config(tmp_path, public_baseurl="https://chat.example.org", email=values)
+        findings = await doctor.check_mail(config)
+        assert _levels(findings) == [findings[0].level]
+        return findings[0]
+
+    assert (await doctor.check_mail(_config(tmp_path)))[0].level == "ok"
+    async with smtp_server(login=("talkpai", "right")) as mailbox:
+        assert (await check(port=mailbox.port, user="talkpai", password="right")).level == "ok"
+        wrong = await check(port=mailbox.port, user="talkpai", password="wrong")
+        assert (wrong.level, "email.password" in wrong.advice) == ("fail", True)
+        plain = await check(port=mailbox.port, security="starttls")
+        assert plain.level == "fail"
+        assert mailbox.messages == []
+    assert (await check(port=1)).level == "fail"

@@ -13,9 +13,12 @@ from homeserver.accounts.email_validation import (
     MSISDN_STAGE,
     SUBMIT_PATH,
     Purpose,
+    Threepid,
     TokenRequest,
     allowed_next_link,
+    check_validation,
     checked_client_secret,
+    credentials_of,
     email_stage,
     msisdn_stage,
     recorded_threepid,
@@ -35,6 +38,7 @@ from homeserver.protocol.identifiers import localpart_of
 from homeserver.protocol.threepids import EMAIL, MSISDN, canonical_email, number_as_dialled
 from homeserver.rate_limits import address_key
 from homeserver.services import Services
+from homeserver.storage.stream import Connection
 from homeserver.storage.users import find_user_id
 from homeserver.translations import best_language
 
@@ -111,17 +115,15 @@ async def reset_password(services: Services, request: ApiRequest) -> JsonObject:
     }
     flows = [(EMAIL_STAGE,)] if services.config.phone.gateway_url is None else [(EMAIL_STAGE,), (MSISDN_STAGE,)]
     proof = await Challenge(services.uia, "POST /account/password", flows, stages).answer(body)
+    async with services.pool.acquire() as conn:
+        user_nid, user_id = await _owner(conn, await check_validation(conn, *credentials_of(body["auth"]), "password"))
+    # What is wrong with the password is said after the proof, because it depends on the user, and does not use it up.
+    password_hash = await hash_new_password(new_password, services.config.passwords, localpart_of(user_id))
     async with services.stream.write() as write:
         completed = await proof.use(write.conn)
         threepid = recorded_threepid(completed.get(EMAIL_STAGE) or completed.get(MSISDN_STAGE))
-        assert threepid is not None, "each flow has one of the two"
-        user_nid = await find_user(write.conn, threepid.medium, threepid.address)
-        user_id = await find_user_id(write.conn, user_nid) if user_nid is not None else None
-        if user_nid is None or user_id is None:
-            raise Forbidden("This address belongs to no account any more")
-        # What is wrong with the password is said after the proof, because it depends on the user; the proof is not
-        # used up by that.
-        password_hash = await hash_new_password(new_password, services.config.passwords, localpart_of(user_id))
+        if threepid is None or await _owner(write.conn, threepid) != (user_nid, user_id):
+            raise Forbidden("This address belongs to another account now")
         gone = await set_password(
             write.conn, user_id=user_id, password_hash=password_hash, logout_devices=logout_devices
         )
@@ -131,6 +133,14 @@ async def reset_password(services: Services, request: ApiRequest) -> JsonObject:
     request.sessions_changed(user_nid)
     services.mail.wake()
     return {}
+
+
+async def _owner(conn: Connection, threepid: Threepid) -> tuple[int, str]:
+    user_nid = await find_user(conn, threepid.medium, threepid.address)
+    user_id = await find_user_id(conn, user_nid) if user_nid is not None else None
+    if user_nid is None or user_id is None:
+        raise Forbidden("This address belongs to no account any more")
+    return user_nid, user_id
 
 
 ROUTES = [

@@ -12,6 +12,6 @@ and the link's token is short-lived and good for one use.
 """
 
 from homeserver.mail.queue import Mail, queue_mail
-from homeserver.mail.sender import MailSender
+from homeserver.mail.sender import MailSender, try_smtp
 
-__all__ = ["Mail", "MailSender", "queue_mail"]
+__all__ = ["Mail", "MailSender", "queue_mail", "try_smtp"]

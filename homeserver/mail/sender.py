@@ -21,7 +21,7 @@ import time
 import aiosmtplib
 import asyncpg
 
-from homeserver.config import Config
+from homeserver.config import Config, EmailConfig
 from homeserver.mail.letters import write_letter
 from homeserver.mail.message import build_message
 from homeserver.outbound import OutboundClient, RequestFailed
@@ -61,9 +61,7 @@ class MailSender:
         self._baseurl = config.public_baseurl or ""
         self._outbound = outbound
         self._woken = asyncio.Event()
-        self._tls = ssl.create_default_context()
-        if self._config.ca_file is not None:
-            self._tls.load_verify_locations(self._config.ca_file)
+        self._tls = _tls_context(self._config)
 
     @property
     def configured(self) -> bool:
@@ -119,7 +117,7 @@ class MailSender:
         return len(mails)
 
     async def _send_all(self, mails: list[QueuedMail]) -> None:
-        client = self._client()
+        client = _client(self._config, self._tls)
         try:
             for mail in mails:
                 try:
@@ -141,19 +139,6 @@ class MailSender:
                     async with asyncio.timeout(5):
                         await client.quit()
             client.close()
-
-    def _client(self) -> aiosmtplib.SMTP:
-        config = self._config
-        return aiosmtplib.SMTP(
-            hostname=config.host,
-            port=config.effective_port,
-            timeout=config.timeout_seconds,
-            use_tls=config.security == "tls",
-            start_tls=config.security == "starttls",
-            tls_context=self._tls if config.security != "none" else None,
-            username=config.user,
-            password=config.password.get_secret_value() if config.password is not None else None,
-        )
 
     async def _send(self, client: aiosmtplib.SMTP, mail: QueuedMail) -> None:
         if self._config.host is None or self._config.from_address is None:
@@ -225,6 +210,40 @@ class MailSender:
             log.warning("Mail %d to %s is dropped: %s", mail.mail_id, _domain(mail), why)
         async with self._pool.acquire() as conn:
             await outgoing_mail.delete_mail(conn, mail.mail_id)
+
+
+async def try_smtp(config: EmailConfig) -> None:
+    """Connects to the SMTP server and signs in, as for a mail, and sends none.
+
+    :raises OSError, aiosmtplib.SMTPException: if a mail could not be sent now
+    """
+    client = _client(config, _tls_context(config))
+    try:
+        async with asyncio.timeout(_MAIL_SECONDS):
+            await client.connect()
+            await client.quit()
+    finally:
+        client.close()
+
+
+def _client(config: EmailConfig, tls: ssl.SSLContext) -> aiosmtplib.SMTP:
+    return aiosmtplib.SMTP(
+        hostname=config.host,
+        port=config.effective_port,
+        timeout=config.timeout_seconds,
+        use_tls=config.security == "tls",
+        start_tls=config.security == "starttls",
+        tls_context=tls if config.security != "none" else None,
+        username=config.user,
+        password=config.password.get_secret_value() if config.password is not None else None,
+    )
+
+
+def _tls_context(config: EmailConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if config.ca_file is not None:
+        context.load_verify_locations(config.ca_file)
+    return context
 
 
 def _check_cancelled() -> None:
