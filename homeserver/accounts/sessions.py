@@ -99,7 +99,8 @@ async def open_session(
     device_id = device_id or _new_device_id()
     now_ms = int(time.time() * 1000)
     made = await ensure_device(conn, user_nid, device_id, display_name=display_name, now_ms=now_ms)
-    await lock_device(conn, user_nid, device_id)
+    while not await lock_device(conn, user_nid, device_id):  # somebody has just deleted it
+        made = await ensure_device(conn, user_nid, device_id, display_name=display_name, now_ms=now_ms)
     await delete_tokens(conn, user_nid, device_id)
     if oauth2 is None and not refreshable:
         await refresh_tokens.delete_session(conn, user_nid, device_id)

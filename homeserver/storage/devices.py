@@ -35,11 +35,15 @@ async def ensure_device(
     return bool(made)
 
 
-async def lock_device(conn: Connection, user_nid: int, device_id: str) -> None:
-    """Has whoever else replaces the tokens of that device wait until the transaction ends."""
-    await conn.execute(
-        "SELECT FROM devices WHERE user_nid = $1 AND device_id = $2 FOR NO KEY UPDATE", user_nid, device_id
+async def lock_device(conn: Connection, user_nid: int, device_id: str) -> bool:
+    """Has whoever else changes or deletes that device, or its tokens, wait until the transaction ends.
+
+    :returns: whether there is such a device
+    """
+    found = await conn.fetchval(
+        "SELECT true FROM devices WHERE user_nid = $1 AND device_id = $2 FOR NO KEY UPDATE", user_nid, device_id
     )
+    return bool(found)
 
 
 async def list_devices(conn: Connection, user_nid: int) -> list[Device]:

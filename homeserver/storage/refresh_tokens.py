@@ -1,13 +1,15 @@
 """Sessions that can be refreshed, and their refresh tokens, by their hashes.
 
 A session has one token that is in use and perhaps some that were given for it and that nobody has used yet (pending).
-Access tokens hang on the refresh token that they came with and go with it.
+Access tokens hang on the refresh token that they came with and go with it. Whoever changes any of it locks the device
+first, so that no two wait for each other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeserver.storage.devices import lock_device
 from homeserver.storage.stream import Connection
 
 _MOST_PENDING = 10  # answers that a client may lose one after the other
@@ -61,11 +63,13 @@ async def delete_session(conn: Connection, user_nid: int, device_id: str) -> Non
 
 
 async def lock_session_of_family(conn: Connection, family_hash: bytes) -> StoredSession | None:
-    """The session whose refresh tokens begin with that family, locked until the transaction ends."""
+    """The session whose refresh tokens begin with that family. Its device is locked until the transaction ends."""
+    place = await conn.fetchrow("SELECT user_nid, device_id FROM sessions WHERE family_hash = $1", family_hash)
+    if place is None or not await lock_device(conn, place["user_nid"], place["device_id"]):
+        return None
     row = await conn.fetchrow(
         "SELECT s.user_nid, u.user_id, s.device_id, s.client_id, s.scope, a.deactivated FROM sessions s "
-        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) WHERE s.family_hash = $1 "
-        "FOR NO KEY UPDATE OF s",
+        "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) WHERE s.family_hash = $1",
         family_hash,
     )
     return StoredSession(**row) if row is not None else None
@@ -120,9 +124,7 @@ async def confirm_refresh_token(conn: Connection, user_nid: int, device_id: str,
     :returns: whether the token is still there
     """
     # Of two that are used at the same time one is first, and the other is gone then.
-    await conn.execute(
-        "SELECT FROM sessions WHERE user_nid = $1 AND device_id = $2 FOR NO KEY UPDATE", user_nid, device_id
-    )
+    await lock_device(conn, user_nid, device_id)
     there = await conn.fetchval(
         "UPDATE refresh_tokens SET pending = false WHERE token_hash = $1 RETURNING true", token_hash
     )

@@ -195,6 +195,25 @@ async def test_logging_in_on_one_device_at_once(alice: Api) -> None:
     assert (await _refresh(alice, last["refresh_token"])).status == 200
 
 
+async def test_nothing_waits_for_each_other(alice: Api) -> None:
+    """Logins, refreshes, first uses and log-outs of one device at once: each is answered, and none fails."""
+
+    async def go_on(number: int) -> set[int]:
+        seen = set()
+        for turn in range(6):
+            body = {"type": "m.login.password", "user": "alice", "password": PASSWORD, "device_id": "SAME"}
+            session = await alice.as_token(None).post("/login", {**body, "refresh_token": True})
+            new = await _refresh(alice, session.body["refresh_token"])
+            token = new.body.get("access_token", session.body["access_token"])
+            who = await alice.as_token(token).get("/account/whoami")
+            out = await alice.as_token(token).post("/logout" if (number + turn) % 3 else "/logout/all")
+            seen |= {session.status, new.status, who.status, out.status}
+        return seen
+
+    answers = await asyncio.gather(*(go_on(number) for number in range(6)))
+    assert set().union(*answers) <= {200, 401}
+
+
 async def test_logout_ends_the_refresh_token(alice: Api) -> None:
     """After /logout nothing can be refreshed."""
     session = await _login(alice)
