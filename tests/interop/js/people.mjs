@@ -16,9 +16,19 @@ const NEWS = [
 
 /** Somebody with an account. `client` is theirs; it does not sync before `start`. */
 export class Person {
-    constructor(client) {
-        this.client = client;
-        this.id = client.getSafeUserId();
+    #offline = false;
+    #cuts = new Set();
+
+    constructor(account) {
+        this.client = createClient({
+            baseUrl: account.baseUrl,
+            userId: account.user_id,
+            deviceId: account.device_id,
+            accessToken: account.access_token,
+            timelineSupport: true,
+            fetchFn: (...request) => this.#fetch(...request),
+        });
+        this.id = account.user_id;
     }
 
     /** Registers a new account at a homeserver; the name is made one that nobody has. */
@@ -28,15 +38,30 @@ export class Person {
             password: PASSWORD,
             auth: { type: "m.login.dummy" },
         });
-        return new Person(
-            createClient({
-                baseUrl,
-                userId: account.user_id,
-                deviceId: account.device_id,
-                accessToken: account.access_token,
-                timelineSupport: true,
-            }),
-        );
+        return new Person({ baseUrl, ...account });
+    }
+
+    async #fetch(...request) {
+        const { promise, reject } = Promise.withResolvers();
+        const cut = () => reject(new TypeError("There is no network"));
+        this.#cuts.add(cut);
+        if (this.#offline) cut();
+        try {
+            return await Promise.race(this.#offline ? [promise] : [promise, fetch(...request)]);
+        } finally {
+            this.#cuts.delete(cut);
+        }
+    }
+
+    /** What is under way fails, as do further requests, until `goOnline`. */
+    goOffline() {
+        this.#offline = true;
+        for (const cut of this.#cuts) cut();
+    }
+
+    goOnline() {
+        this.#offline = false;
+        this.client.retryImmediately();
     }
 
     /** Starts to sync: lazy members, threads, and the state after the timeline, which the library always asks for. */

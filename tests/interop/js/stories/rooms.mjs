@@ -222,10 +222,11 @@ export default {
         const roomId = await alice.createRoom({}, [bob]);
         const first = await alice.say(roomId, "first");
         await bob.seesEvent(roomId, first);
-        bob.stop();
+        bob.goOffline();
         for (let number = 0; number < 60; number += 1) await alice.say(roomId, `line ${number}`);
-        await bob.start();
+        bob.goOnline();
         await bob.sees(() => bob.texts(roomId).at(-1) === "line 59");
+        assert.ok(!bob.texts(roomId).includes("line 3"), "there is a gap");
         const room = bob.room(roomId);
         const expected = ["first", ...[...Array(60).keys()].map((number) => `line ${number}`)];
         const filled = new TimelineWindow(bob.client, room.getUnfilteredTimelineSet(), { windowLimit: 200 });
@@ -279,5 +280,34 @@ export default {
         assert.equal(left.name, "Old times");
         await bob.client.scrollback(left, 30);
         assert.ok(bob.texts(roomId).includes("Remember?"));
+    },
+
+    "State that changed while one was away is what the server has, whatever the timeline shows of it": async (cast) => {
+        const [alice, bob] = [await cast.person("alice"), await cast.person("bob")];
+        const [carol, dave] = [await cast.stranger("carol"), await cast.stranger("dave")];
+        const roomId = await alice.createRoom({ topic: "Before" }, [bob, carol, dave]);
+        await carol.say(roomId, "I was here");
+        await bob.sees(() => bob.texts(roomId).length === 1);
+        await bob.room(roomId).loadMembersIfNeeded();
+        bob.goOffline();
+        await alice.client.setRoomTopic(roomId, "After");
+        await alice.client.kick(roomId, carol.id);
+        await alice.client.sendStateEvent(roomId, "org.example.mood", { mood: "good" }, "");
+        for (let number = 0; number < 30; number += 1) await alice.say(roomId, `line ${number}`);
+        await alice.client.setRoomName(roomId, "In sight");
+        await alice.client.setPowerLevel(roomId, dave.id, 50);
+        bob.goOnline();
+        await bob.sees(() => bob.texts(roomId).includes("line 29"));
+        assert.ok(!bob.texts(roomId).includes("line 3"), "there is a gap");
+        for (const event of await alice.client.roomState(roomId)) {
+            // The library adds fields that are undefined.
+            const content = JSON.parse(JSON.stringify(bob.state(roomId, event.type, event.state_key)));
+            assert.deepEqual(content, event.content, event.type);
+        }
+        const room = bob.room(roomId);
+        assert.equal(room.name, "In sight");
+        assert.equal(room.getMember(carol.id).membership, "leave");
+        assert.equal(room.getMember(dave.id).powerLevel, 50);
+        assert.equal(room.getJoinedMemberCount(), 3);
     },
 };

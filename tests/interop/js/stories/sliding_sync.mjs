@@ -174,4 +174,57 @@ export default {
         }
         for (const person of [alice, bob]) assert.deepEqual(person.texts(roomId), said);
     },
+
+    "Threads, edits and reactions are put together as with any other sync": async (cast) => {
+        const [alice, bob] = [await cast.stranger("alice"), await cast.stranger("bob")];
+        const [roomId] = await makeRooms(alice, 1, () => ({ invite: [bob.id] }));
+        await bob.client.joinRoom(roomId);
+        const sliding = await slide(bob);
+        sliding.modifyRoomSubscriptions(new Set([roomId]));
+        const root = await alice.say(roomId, "Cake?");
+        await bob.seesEvent(roomId, root);
+        const relation = { rel_type: "m.thread", event_id: root };
+        await alice.say(roomId, "Lemon", { "m.relates_to": relation });
+        const replacement = { rel_type: "m.replace", event_id: root };
+        const edited = { msgtype: "m.text", body: "Cake!" };
+        await alice.say(roomId, "* Cake!", { "m.new_content": edited, "m.relates_to": replacement });
+        const key = { "m.relates_to": { rel_type: "m.annotation", event_id: root, key: "🍰" } };
+        await alice.client.sendEvent(roomId, "m.reaction", key);
+        await bob.sees(() => bob.room(roomId).findEventById(root).getContent().body === "Cake!");
+        const { relations } = bob.room(roomId).getUnfilteredTimelineSet();
+        await bob.sees(() => relations.getChildEventsForEvent(root, "m.annotation", "m.reaction")?.getRelations().length);
+        const { unsigned } = await bob.client.fetchRoomEvent(roomId, root);
+        assert.equal(unsigned["m.relations"]["m.thread"].count, 1);
+        await alice.client.redactEvent(roomId, root);
+        await bob.sees(() => bob.room(roomId).findEventById(root).isRedacted());
+    },
+
+    "Invitations, spaces and direct chats are told apart by lists, and move between them": async (cast) => {
+        const [alice, bob] = [await cast.stranger("alice"), await cast.stranger("bob")];
+        const space = await alice.createRoom({ name: "Space", creation_content: { type: RoomType.Space } });
+        const plain = await alice.createRoom({ name: "Plain" });
+        const sliding = await slide(alice, {
+            invites: list(9, { filters: { is_invite: true } }),
+            spaces: list(9, { filters: { room_types: ["m.space"] } }),
+            people: list(9, { filters: { is_dm: true } }),
+            rooms: list(9, { filters: { is_dm: false, is_invite: false, not_room_types: ["m.space"] } }),
+        });
+        const counts = () => ["invites", "spaces", "people", "rooms"].map((name) => sliding.getListData(name).joinedCount);
+        const sees = (...expected) =>
+            alice.sees(() => isDeepStrictEqual(counts(), expected)).catch(() => assert.deepEqual(counts(), expected));
+        await sees(0, 1, 0, 1);
+        const { room_id: direct } = await bob.client.createRoom({ invite: [alice.id], is_direct: true });
+        await alice.isIn(direct, "invite");
+        await sees(1, 1, 0, 1);
+        await alice.client.joinRoom(direct);
+        await alice.isIn(direct);
+        await sees(0, 1, 0, 2);
+        await alice.client.setAccountData("m.direct", { [bob.id]: [direct] });
+        await sees(0, 1, 1, 1);
+        for (const left of [plain, space]) {
+            await alice.client.leave(left);
+            await alice.isIn(left, "leave");
+        }
+        await sees(0, 1, 1, 1); // a connection lists what it has told of
+    },
 };
