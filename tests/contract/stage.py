@@ -73,6 +73,7 @@ class _Things(NamedTuple):
     page_end: str
     next_batch: str
     versions: list[str]  # of key backups, the older one first
+    refresh_token: str
 
 
 async def _ok(answer: Answer) -> Any:
@@ -126,6 +127,8 @@ async def set_stage(api: Api, number: int) -> Stage:
     session = {"first_message_index": 1, "forwarded_count": 0, "is_verified": False, "session_data": {"a": "b"}}
     backed_up = f"/room_keys/keys/{quote(room)}/s1?version={versions[1]}"
     await _ok(await alice.put(backed_up, session))
+    login = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD, "refresh_token": True}
+    refreshable = await _ok(await api.post("/login", login))
     next_batch = (await _ok(await alice.get("/sync")))["next_batch"]
     page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
     things = _Things(
@@ -144,6 +147,7 @@ async def set_stage(api: Api, number: int) -> Stage:
         page_end=page["end"],
         next_batch=next_batch,
         versions=versions,
+        refresh_token=refreshable["refresh_token"],
     )
     return Stage(alice, bob, room, message, _known(things), _hints(things))
 
@@ -199,6 +203,8 @@ def _hints(made: _Things) -> Mapping[str, Known]:
             "auth": [{"type": "m.login.dummy"}],
             "username": [f"fresh{made.number}x{n}" for n in range(99)],
         },
+        # Good as often as one likes, as long as nothing that it gives is used.
+        "refresh": {"refreshtoken": [made.refresh_token]},
         "unban": {"roomid": [made.room], "userid": [made.banned]},
         # A room whose invitation fails stays, as it may have reached others.
         "createRoom": {"invite": [[made.bob.user_id], []], "invite3pid": [[]]},
