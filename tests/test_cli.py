@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -245,3 +246,58 @@ def test_doctor_ends_with_what_is_to_be_done(talk_pai: Command, home: Path, tmp_
     (tmp_path / "config.yaml").write_text("server_nam: x\n")
     status, out, _ = talk_pai(tmp_path, "doctor")
     assert (status, out.startswith("fail  configuration: config.yaml: server_nam")) == (1, True)
+
+
+def test_accounts_are_administered_and_it_is_recorded(talk_pai: Command, home: Path) -> None:
+    """Locking, suspending, rights and signing out work from the command line, each with a row of the audit log."""
+    talk_pai(home, "user", "create", "dora", "--password-stdin", stdin=PASSWORD)
+    name = "@dora:example.invalid"
+    for command, said in (
+        (["lock"], f"{name} is locked.\n"),
+        (["suspend"], f"{name} is suspended.\n"),
+        (["shadow-ban"], f"{name} is shadow-banned.\n"),
+        (["set-admin"], f"{name} is an administrator.\n"),
+    ):
+        assert talk_pai(home, "user", *command, "dora")[:2] == (0, said)
+    assert f"{name}  admin, locked, suspended, shadow-banned\n" in talk_pai(home, "user", "list")[1]
+    for command, said in (
+        (["unlock"], f"{name} is no longer locked.\n"),
+        (["unsuspend"], f"{name} is no longer suspended.\n"),
+        (["shadow-unban"], f"{name} is no longer shadow-banned.\n"),
+        (["set-admin", "--no"], f"{name} is no longer an administrator.\n"),
+        (["logout"], f"{name} is signed out everywhere (0 sessions).\n"),
+    ):
+        assert talk_pai(home, "user", *command, "dora")[:2] == (0, said)
+    entries = json.loads(talk_pai(home, "audit", "list", "--target", name, "--json")[1])
+    assert [entry["action"] for entry in reversed(entries)] == [
+        *("user.create", "user.lock", "user.suspend", "user.shadow_ban", "user.make_administrator", "user.unlock"),
+        *("user.unsuspend", "user.shadow_unban", "user.unmake_administrator", "user.sign_out"),
+    ]
+    assert all(entry["actor"].startswith("command line") for entry in entries)
+    assert len(talk_pai(home, "audit", "list", "--limit", "2")[1].splitlines()) == 2
+    assert talk_pai(home, "user", "lock", "nobody")[0] == 1
+
+
+def test_registration_tokens_from_the_command_line(talk_pai: Command, home: Path) -> None:
+    """A token is made, listed with its limits, and revoked."""
+    status, out, err = talk_pai(home, "registration-token", "make", "--uses", "2", "--days", "1")
+    token = out.strip()
+    assert (status, len(token), "registration.mode" in err) == (0, 16, True)
+    assert f"{token}  0 of 2 uses, until " in talk_pai(home, "registration-token", "list")[1]
+    assert json.loads(talk_pai(home, "registration-token", "list", "--json")[1])[0]["uses_allowed"] == 2
+    assert talk_pai(home, "registration-token", "make", "--token", "with space")[0] == 1
+    assert talk_pai(home, "registration-token", "make", "--uses", "0")[0] == 1
+    assert talk_pai(home, "registration-token", "revoke", token)[0] == 0
+    assert talk_pai(home, "registration-token", "revoke", token)[0] == 1
+
+
+def test_a_user_is_exported_into_a_file_of_the_operators(talk_pai: Command, home: Path) -> None:
+    """The ZIP is readable by its owner alone, a file that exists is left as it is, and no half of one stays."""
+    assert talk_pai(home, "user", "export", "nobody", "nobody.zip")[0] == 1
+    assert list(home.glob("*nobody.zip*")) == []
+    status, out, err = talk_pai(home, "user", "export", "alice", "alice.zip")
+    assert (status, "alice.zip" in out, "events.json" in err) == (0, True, True)
+    assert stat.S_IMODE((home / "alice.zip").stat().st_mode) == 0o600
+    with zipfile.ZipFile(home / "alice.zip") as archive:
+        assert json.loads(archive.read("account.json"))[0]["user_id"] == "@alice:example.invalid"
+    assert talk_pai(home, "user", "export", "alice", "alice.zip")[0] == 1
