@@ -3,9 +3,16 @@
 
 import assert from "node:assert/strict";
 
+import { QrCodeData } from "@matrix-org/matrix-sdk-crypto-wasm";
 import { OAuth2, TokenRefreshLogoutError, createClient } from "matrix-js-sdk";
 import { TokenRefresher } from "matrix-js-sdk/lib/oauth/tokenRefresher.js";
-import { MSC4108RendezvousSession } from "matrix-js-sdk/lib/rendezvous/transports/index.js";
+import {
+    MSC4108RendezvousSession,
+    MSC4108SecureChannel,
+    MSC4108SignInWithQR,
+    isSignInWithQRAvailable,
+    linkNewDeviceByGeneratingQR,
+} from "matrix-js-sdk/lib/rendezvous/index.js";
 
 import { Browser } from "../browser.mjs";
 import { PASSWORD } from "../people.mjs";
@@ -149,5 +156,50 @@ export default {
         assert.equal(await first.receive(), "hello from the second");
         await first.close();
         assert.equal((await fetch(first.url)).status, 404);
+    },
+
+    async "a new device scans a code, is signed in, and is given the keys of the account"({ baseUrl, stranger }) {
+        const person = await stranger("scanned");
+        await person.client.initRustCrypto({ useIndexedDB: false });
+        await person.start();
+        const identifier = { type: "m.id.user", user: person.id };
+        await person.client.getCrypto().bootstrapCrossSigning({
+            setupNewCrossSigning: true,
+            authUploadDeviceSigningKeys: (upload) => upload({ type: "m.login.password", identifier, password: PASSWORD }),
+        });
+        assert.ok(await isSignInWithQRAvailable(person.client));
+        const onFailure = (reason) => assert.fail(reason);
+        const existing = await linkNewDeviceByGeneratingQR(person.client, onFailure, new AbortController().signal);
+
+        const scanned = QrCodeData.fromBytes(existing.code);
+        const session = new MSC4108RendezvousSession({ url: scanned.rendezvousUrl, onFailure });
+        const channel = new MSC4108SecureChannel(session, scanned.publicKey, onFailure);
+        const fresh = new MSC4108SignInWithQR(channel, true, undefined, onFailure);
+        await Promise.all([existing.negotiateProtocols(), fresh.negotiateProtocols()]);
+        assert.equal(existing.checkCode, fresh.checkCode);
+
+        const oauth2 = await register(baseUrl);
+        const { clientId, deviceId } = oauth2.context;
+        const [{ verificationUri }] = await Promise.all([
+            existing.deviceAuthorizationGrant(),
+            fresh.deviceAuthorizationGrant({ metadata: oauth2.metadata, clientId, deviceId }),
+        ]);
+        const browser = new Browser(baseUrl);
+        await browser.open(verificationUri);
+        await signIn(browser, person);
+        await browser.send({ answer: "allow" });
+
+        const shared = existing.shareSecrets();
+        const tokens = await fresh.completeLoginOnNewDevice({ clientId });
+        const client = signedIn(baseUrl, tokens, { userId: person.id, deviceId });
+        await client.initRustCrypto({ useIndexedDB: false });
+        const { secrets } = await fresh.shareSecrets();
+        await shared;
+        await fresh.close();
+        await client.getCrypto().importSecretsBundle(secrets);
+        await client.getCrypto().bootstrapCrossSigning({});
+        const status = await client.getCrypto().getCrossSigningStatus();
+        assert.ok(status.privateKeysCachedLocally.masterKey);
+        client.stopClient();
     },
 };
