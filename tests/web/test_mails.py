@@ -74,7 +74,7 @@ async def test_an_address_is_added_used_and_removed(browser_page: Page, mailing:
     await browser_page.goto(f"{mailing.server.url}/account/emails")
     await browser_page.get_by_role("button", name="Remove alice@example.org").click()
     await expect(browser_page.get_by_role("status")).to_have_text("The e-mail address was removed.")
-    await expect(browser_page.get_by_text("There are none yet.")).to_be_visible()
+    await expect(browser_page.get_by_text("There are no addresses yet.")).to_be_visible()
 
 
 async def test_gets_back_in_by_mail(browser_page: Page, mailing: Mailing) -> None:
