@@ -93,9 +93,9 @@ class OAuth2Config(Section):
     )
     jwt_access_tokens: bool = Field(
         False,
-        description="Access tokens that other services can read and check by themselves (JWT, RFC 9068), signed with a "
-        "key of this server's that is made at the first start. This server still looks each up, so that they end at "
-        "once with their session.",
+        description="Gives clients of OAuth 2.0 access tokens that other services can read and check by themselves "
+        "(JWT, RFC 9068), signed with a key of this server's that is made at the first start. This server still looks "
+        "each up, so that they end at once with their session.",
     )
 
     @field_validator("clients")
