@@ -7,12 +7,11 @@ room showed of itself, have had a say in it.
 
 from __future__ import annotations
 
-import orjson
-
 from homeserver.protocol.errors import Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.rooms.checked_pdus import check_pdu
+from homeserver.rooms.outside import servers_of_knock
 from homeserver.services import Services
 from homeserver.storage.events import StoredEvent, events_by_nid
 from homeserver.storage.members import Membership, membership_in
@@ -50,6 +49,4 @@ def _believed(room: Room, own: Membership, known: StoredEvent | None) -> set[str
         return {domain_of(known.event.sender)}
     if own.membership != "knock":
         return set()
-    shown = orjson.loads(own.stripped_state) if own.stripped_state is not None else []
-    believed = {domain_of(event["sender"]) for event in shown}
-    return believed | {domain_of(room.room_id)} if ":" in room.room_id else believed
+    return set(servers_of_knock(room, own.stripped_state))

@@ -11,15 +11,25 @@ from typing import Any
 
 from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.client_event import stripped_state_event
-from homeserver.protocol.errors import BadRequest, Forbidden, InvalidEvent, InvalidSignature, NotFound, Unavailable
+from homeserver.protocol.errors import (
+    BadRequest,
+    Forbidden,
+    InvalidEvent,
+    InvalidSignature,
+    NotFound,
+    Unavailable,
+    UnsupportedRoomVersion,
+)
 from homeserver.protocol.events import Event, JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.protocol.redaction import redact
+from homeserver.remote import RemoteError
 from homeserver.rooms import guest_access
 from homeserver.rooms.append import RoomAppend
 from homeserver.rooms.blocked import check_not_blocked
 from homeserver.rooms.checked_pdus import CheckedPdu, check_pdu, checked
 from homeserver.rooms.invite_permissions import check_invite_wanted
+from homeserver.rooms.outside import servers_of_knock
 from homeserver.rooms.predecessor import take_over_from_predecessor
 from homeserver.rooms.receive import Receiver
 from homeserver.rooms.remote_join import RemoteJoins
@@ -144,8 +154,12 @@ class Membership:
             own = await membership_in(conn, room.nid, await self.timeline.names.user_nid(user_id))
             if own is None or own.membership not in ("invite", "knock"):
                 raise Forbidden("You are not in that room")
-            invite = (await events_by_nid(conn, [own.event_nid]))[own.event_nid].event
-        await self.remote_joins.leave(room, user_id, domain_of(invite.sender), extra or {})
+            event = (await events_by_nid(conn, [own.event_nid]))[own.event_nid].event
+        servers = (
+            [domain_of(event.sender)] if own.membership == "invite" else servers_of_knock(room, own.stripped_state)
+        )
+        others = [server for server in servers if server != self.timeline.server_name]
+        await self.remote_joins.leave(room, user_id, others, extra or {})
 
     async def _send_plain(
         self, room: Room, sender: str, target: str, membership: str, extra: JsonObject | None
@@ -242,18 +256,17 @@ class Membership:
             event = await timeline.build(conn, head, NewEvent("m.room.member", sender, content, state_key=target))
             shown = await stripped_state_events(conn, timeline.names, head, sender)
         event = await self.receiver.policy_servers.signed(room, event)
-        answer = await self.remote.invite(
-            destination,
-            room.room_id,
-            event.event_id,
-            room.version.identifier,
-            event.json,
-            # spec: server-server-api/#put_matrixfederationv2inviteroomideventid: the create event comes whole
-            [
-                shown_event.json if shown_event.type == "m.room.create" else stripped_state_event(shown_event)
-                for shown_event in shown
-            ],
-        )
+        # spec: server-server-api/#put_matrixfederationv2inviteroomideventid: the create event comes whole
+        state = [each.json if each.type == "m.room.create" else stripped_state_event(each) for each in shown]
+        try:
+            answer = await self.remote.invite(
+                destination, room.room_id, event.event_id, room.version.identifier, event.json, state
+            )
+        except RemoteError as error:
+            if error.peer_errcode == "M_INCOMPATIBLE_ROOM_VERSION":
+                # spec: client-server-api/#post_matrixclientv3roomsroomidinvite
+                raise UnsupportedRoomVersion(f"{destination} does not support the version of that room") from None
+            raise
         signed = await self._countersigned(event, answer, destination)
         await self.receiver.receive_checked(timeline.server_name, room, signed)
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import orjson
+
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import domain_of, is_user_id
+from homeserver.storage.names import Room
 
 _MOST_EVENTS = 50
 
@@ -30,3 +34,12 @@ def stripped_state_shown(events: Sequence[object]) -> list[JsonObject]:
         ):
             shown.append({"type": type, "state_key": state_key, "sender": sender, "content": content})
     return shown
+
+
+def servers_of_knock(room: Room, stripped_state: bytes | None) -> list[str]:
+    """The servers of a room that a user knocks at: of those who, by what it shows of itself, have had a say in it."""
+    shown = orjson.loads(stripped_state) if stripped_state is not None else []
+    servers = [domain_of(event["sender"]) for event in shown if is_user_id(event["sender"])]
+    if ":" in room.room_id:
+        servers.append(domain_of(room.room_id))
+    return list(dict.fromkeys(servers))

@@ -156,18 +156,20 @@ class RemoteJoins:
                 await record_missing(conn, room.nid, stored.nid, [id for id in join.prev_events if id not in in_dag])
                 await mark_handed_over(conn, stored.nid, server)
 
-    async def leave(self, room: Room, user_id: str, server: str, extra: JsonObject) -> None:
-        """Declines an invite or takes back a knock, over the server it concerns; here alone if that one is gone."""
+    async def leave(self, room: Room, user_id: str, servers: Sequence[str], extra: JsonObject) -> None:
+        """Declines an invite or takes back a knock, over the first of `servers` that helps; here alone if none does."""
         event: Event | None = None
-        if server != self.timeline.server_name:
+        for server in sorted(servers, key=self.remote.recently_failed):
             try:
                 template = await self.remote.make_leave(server, room.room_id, user_id)
                 content = {**extra, "membership": "leave"}
-                event = self._complete(template, room.version, room.room_id, user_id, content)
-                await self.remote.send_leave(server, room.room_id, event.event_id, event.json)
+                made = self._complete(template, room.version, room.room_id, user_id, content)
+                await self.remote.send_leave(server, room.room_id, made.event_id, made.json)
             except (Unavailable, InvalidEvent, Forbidden) as error:
                 logger.info("%s left %s without telling %s: %s", user_id, room.room_id, server, error)
-                event = None
+            else:
+                event = made
+                break
         await self.enter_outside(room, user_id, "leave", event, [])
 
     async def knock(self, room_id: str, user_id: str, servers: Sequence[str], content: JsonObject) -> Room:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 
-from homeserver.protocol.errors import Forbidden, NotFound
-from tests.support.rooms import ALICE, BOB, CAROL, Rooms
+from homeserver.protocol.errors import Forbidden, NotFound, UnsupportedRoomVersion
+from homeserver.remote import Remote, RemoteError
+from tests.support.rooms import ALICE, BOB, CAROL, NoRemote, Rooms, rooms_on
 
 
 async def test_public_rooms_are_open_and_others_need_an_invite(rooms: Rooms) -> None:
@@ -104,3 +106,18 @@ async def test_an_unknown_room_can_not_be_joined(rooms: Rooms) -> None:
     """A room that is here unknown, with no server that could help, is not found."""
     with pytest.raises(NotFound):
         await rooms.membership.join("!nowhere", BOB)
+
+
+async def test_a_server_that_does_not_know_the_room_version(database: str) -> None:
+    """Inviting a user of such a server is refused with M_UNSUPPORTED_ROOM_VERSION, and changes nothing."""
+
+    class OldServer(NoRemote):
+        async def invite(self, destination: str, *args: Any) -> Any:
+            raise RemoteError(destination, 400, "M_INCOMPATIBLE_ROOM_VERSION", "what is 12?", {"room_version": "12"})
+
+    async with rooms_on(database, remote=cast(Remote, OldServer())) as rooms:
+        room = await rooms.create()
+        with pytest.raises(UnsupportedRoomVersion) as refused:
+            await rooms.membership.invite(room, ALICE, "@bob:old.example")
+        assert (refused.value.status, refused.value.errcode) == (400, "M_UNSUPPORTED_ROOM_VERSION")
+        assert await rooms.membership_of(room, "@bob:old.example") is None

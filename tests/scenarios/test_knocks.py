@@ -39,6 +39,24 @@ async def test_a_knock_that_is_turned_away_ends_where_it_came_from(network: Netw
     assert room_id not in (await bob.request("GET", "/sync"))["rooms"]["knock"]
 
 
+async def test_a_knock_can_be_taken_back(network: Network) -> None:
+    """Leaving before anyone has answered tells the room's servers; whoever can't be told does not stop it."""
+    one, two = await network.server(), await network.server()
+    alice, bob = await one.user("alice"), await two.user("bob")
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    for reachable in (True, False):
+        room_id = await alice.create_room(preset="private_chat", initial_state=[rule])
+        await bob.request("POST", f"/knock/{room_id}", {}, {"via": one.name})
+        if not reachable:
+            network.cut(one, two)
+        await bob.request("POST", f"/rooms/{room_id}/leave", {"reason": "never mind"})
+        member = await alice.request("GET", f"/rooms/{room_id}/state/m.room.member/{bob.user_id}")
+        assert (member["membership"], member.get("reason")) == (
+            ("leave", "never mind") if reachable else ("knock", None)
+        )
+        assert room_id in await _left(bob)
+
+
 async def test_strangers_end_no_knock(network: Network) -> None:
     """A server that, by what the room shows, has no say there can't make a user's knock seem to be over."""
     one, two, three = [await network.server() for _ in range(3)]
