@@ -266,12 +266,14 @@ def test_accounts_are_administered_and_it_is_recorded(talk_pai: Command, home: P
         (["shadow-unban"], f"{name} is no longer shadow-banned.\n"),
         (["set-admin", "--no"], f"{name} is no longer an administrator.\n"),
         (["logout"], f"{name} is signed out everywhere (0 sessions).\n"),
+        (["reset-second-factor"], f"{name} had no second factor.\n"),
     ):
         assert talk_pai(home, "user", *command, "dora")[:2] == (0, said)
     entries = json.loads(talk_pai(home, "audit", "list", "--target", name, "--json")[1])
     assert [entry["action"] for entry in reversed(entries)] == [
         *("user.create", "user.lock", "user.suspend", "user.shadow_ban", "user.make_administrator", "user.unlock"),
         *("user.unsuspend", "user.shadow_unban", "user.unmake_administrator", "user.sign_out"),
+        "user.reset_second_factor",
     ]
     assert all(entry["actor"].startswith("command line") for entry in entries)
     assert len(talk_pai(home, "audit", "list", "--limit", "2")[1].splitlines()) == 2

@@ -7,6 +7,7 @@ from typing import Any
 from homeserver.accounts.administrators import set_administrator
 from homeserver.accounts.deactivate import deactivate, reactivate
 from homeserver.accounts.moderation import Restriction, restrict
+from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.register import check_available, create_account
 from homeserver.admin_api.requests import actor_of, admin_route, local_user_id, next_token, page_wanted
@@ -180,7 +181,7 @@ async def _modify(
                 raise BadRequest("Must provide a password to re-activate an account.")
             await reactivate(conn, actor, user_id, password_hash)
         elif password_hash is not None:
-            await _set_password(write, request, user_id, password_hash, change.get("logout_devices", True))
+            await _set_password(services, write, request, user_id, password_hash, change.get("logout_devices", True))
         for name in ("displayname", "avatar_url"):
             if name in change and await update_profile_field(conn, account.user_nid, name, change[name] or None):
                 renamed = True
@@ -209,7 +210,7 @@ async def post_reset_password(services: Services, request: ApiRequest) -> JsonOb
     logout_devices = boolean(body, "logout_devices", default=True)
     password_hash = await hash_new_password(new_password, services.config.passwords, localpart_of(user_id))
     async with services.stream.write() as write:
-        await _set_password(write, request, user_id, password_hash, logout_devices)
+        await _set_password(services, write, request, user_id, password_hash, logout_devices)
         account = await find_account(write.conn, user_id)
     if account is not None:
         request.sessions_changed(account.user_nid)
@@ -217,11 +218,13 @@ async def post_reset_password(services: Services, request: ApiRequest) -> JsonOb
 
 
 async def _set_password(
-    write: Write, request: ApiRequest, user_id: str, password_hash: str, logout_devices: bool
+    services: Services, write: Write, request: ApiRequest, user_id: str, password_hash: str, logout_devices: bool
 ) -> None:
     account = await find_account(write.conn, user_id)
     gone = await set_password(write.conn, user_id=user_id, password_hash=password_hash, logout_devices=logout_devices)
-    if gone and account is not None:
+    assert account is not None, "its password was just set"
+    await notify_password_changed(write.conn, services.config, account.user_nid)
+    if gone:
         await mark_changed(write, account.user_nid, gone)
     details = {"logout_devices": logout_devices}
     await audit_log.append(write.conn, actor_of(request), "user.set_password", user_id, details)

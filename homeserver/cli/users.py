@@ -10,11 +10,13 @@ from pathlib import Path
 
 import asyncpg
 
+from homeserver.accounts import two_factor
 from homeserver.accounts.administrators import set_administrator
 from homeserver.accounts.deactivate import deactivate
 from homeserver.accounts.end_sessions import announce_later, sign_out_everywhere
 from homeserver.accounts.export import write_export
 from homeserver.accounts.moderation import Restriction, restrict
+from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.register import create_account
 from homeserver.cli.common import (
@@ -71,6 +73,9 @@ def _set_password(arguments: argparse.Namespace) -> int:
                 conn, user_id=user_id, password_hash=hashed, logout_devices=not arguments.keep_sessions
             )
             await announce_later(conn, user_id, gone)
+            account = await find_account(conn, user_id)
+            assert account is not None, "its password was just set"
+            await notify_password_changed(conn, config, account.user_nid)
             details = {"logout_devices": not arguments.keep_sessions}
             await audit_log.append(conn, actor(), "user.set_password", user_id, details)
         return len(gone)
@@ -144,6 +149,23 @@ def _logout(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reset_second_factor(arguments: argparse.Namespace) -> int:
+    config = config_of(arguments)
+    user_id = user_id_of(arguments.name, config)
+
+    async def work(conn: asyncpg.Connection) -> bool:
+        account = await find_account(conn, user_id)
+        if account is None:
+            raise CommandError("There is no such account")
+        async with conn.transaction():
+            await audit_log.append(conn, actor(), "user.reset_second_factor", user_id, {})
+            return await two_factor.disable(conn, config, account.user_nid)
+
+    had_one = in_database(config, work)
+    print_line(f"{user_id} {'has no second factor any more' if had_one else 'had no second factor'}.")
+    return 0
+
+
 def _export(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     user_id = user_id_of(arguments.name, config)
@@ -186,6 +208,8 @@ def add_commands(users: argparse._SubParsersAction[argparse.ArgumentParser], com
     admin.add_argument("--no", action="store_true", help="take the right away, even from the last one")
     named.append(admin)
     named.append(command(users, "logout", _logout, "end all sessions of an account", works))
+    reset = "take an account's second factor away, for who has lost it and the backup codes"
+    named.append(command(users, "reset-second-factor", _reset_second_factor, reset, works))
     export = command(users, "export", _export, "write everything that is kept about a user into a ZIP file", works)
     deactivation = command(
         users,
