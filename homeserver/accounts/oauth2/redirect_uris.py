@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 _MAX_LENGTH = 2048
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _UNSAFE = re.compile(r'["<>\\^`{|}]')
-_SCHEME = re.compile(r"[a-z][a-z0-9.-]*", re.ASCII)
+_SCHEME = re.compile(r"[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)*", re.ASCII)
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*", re.ASCII)
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 _LOOPBACK_URI = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(?::([0-9]{1,5}))?([/?].*)?", re.ASCII)
