@@ -27,7 +27,7 @@ async def post_create_room(services: Services, request: ApiRequest) -> JsonObjec
         services.third_party_invites.identity_servers.check_trusted(access.server)
     if request.requester.shadow_banned:
         wanted.invite, wanted.public, addresses = [], False, []
-    if invited := len(wanted.invite) + len(addresses):
+    if request.requester.rate_limited and (invited := len(wanted.invite) + len(addresses)):
         request.limit("invite", creator, times=invited)
     room = await create_room(services.membership, wanted)
     await services.third_party_invites.invite_all(room, creator, addresses, wanted.invite_extra)

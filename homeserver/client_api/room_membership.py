@@ -39,6 +39,9 @@ async def _join(services: Services, request: ApiRequest, room_id: str, servers: 
     body = await request.json(allow_empty=True)
     extra, signed = _extra(body), json_object(body, "third_party_signed")
     user_id, via = request.requester.user_id, [*via_servers(request), *servers]
+    known = await services.timeline.names.room(room_id)
+    if request.requester.rate_limited and not await services.membership.is_here(known):
+        request.limit("remote_join", user_id)
     if signed is not None:
         via.append(await _redeem(services, request, room_id, signed))
     room = await services.membership.join(room_id, user_id, via, extra)

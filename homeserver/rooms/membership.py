@@ -42,6 +42,8 @@ from homeserver.storage.names import Room
 from homeserver.storage.profiles import profile_of
 from homeserver.storage.stream import Connection
 
+AUTHORISED_BY = "join_authorised_via_users_server"
+
 
 class Membership:
     """What users do about their own and others' places in rooms."""
@@ -108,7 +110,7 @@ class Membership:
             if room is not None and await self.is_here(room):
                 with suppress(CannotAuthorise):
                     authorised_by = await self._authorise(room, user_id)
-                    added = {} if authorised_by is None else {"join_authorised_via_users_server": authorised_by}
+                    added = {} if authorised_by is None else {AUTHORISED_BY: authorised_by}
                     await self._send_own(room, user_id, "join", (extra or {}) | added)
                     return room
             servers = await self._candidates(room, room_id, user_id, via)
@@ -323,7 +325,8 @@ class Membership:
     async def set_membership(self, room: Room, sender: str, target: str, content: JsonObject) -> None:
         """What PUT …/state/m.room.member/… asks for, whichever of the above that is."""
         membership = content.get("membership")
-        extra = {key: value for key, value in content.items() if key != "membership"}
+        # Who authorises a join is found out anew: clients send along what they found in the state.
+        extra = {key: value for key, value in content.items() if key not in ("membership", AUTHORISED_BY)}
         if membership == "invite":
             await self.invite(room, sender, target, extra)
         elif membership == "join" and sender == target:

@@ -142,3 +142,18 @@ async def test_nobody_else_makes_aliases_of_its_namespace(bridge: Api) -> None:
     assert (await alice.post("/createRoom", {"room_alias_name": "_irc_chat"})).errcode == "M_EXCLUSIVE"
     assert (await alice.get("/joined_rooms")).body["joined_rooms"] == [room]
     assert (await bridge.post("/createRoom", {"room_alias_name": "_irc_chat"})).status == 200
+
+
+async def test_it_may_be_exempt_from_limits(database: str, tmp_path: Path) -> None:
+    """With `rate_limited: false` a service creates rooms with as many invitations as it likes; others do not."""
+    registration = tmp_path / "bridge.yaml"
+    fields = {"id": "b", "url": None, "as_token": "as-secret", "hs_token": "hs-secret", "sender_localpart": "_bridge"}
+    registration.write_text(yaml.safe_dump({**fields, "namespaces": {}, "rate_limited": False}))
+    limits = {"enabled": True, "invite": {"per_second": 0.001, "burst": 1}, "create_room": False}
+    config = server_config(database, tmp_path, application_services=[str(registration)], rate_limits=limits)
+    async with running_server(config) as server, open_api(server.url) as api:
+        alice = await api.register("alice")
+        for user, expected in ((api.as_token("as-secret"), 200), (alice, 429)):
+            for number in range(2):
+                answer = await user.post("/createRoom", {"invite": [f"@user{number}:test.example"]})
+            assert answer.status == expected

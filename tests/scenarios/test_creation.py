@@ -48,3 +48,19 @@ async def test_what_can_be_seen_beforehand_makes_no_room(network: Network) -> No
             await alice.request("POST", "/createRoom", body)
         assert (failed.value.status, failed.value.errcode) == (status, errcode)
     assert len((await alice.request("GET", "/joined_rooms"))["joined_rooms"]) == 1
+
+
+async def test_joins_over_other_servers_have_a_limit_of_their_own(network: Network) -> None:
+    """Rooms that are here can be joined as before when it is used up."""
+    one, two = (
+        await network.server(),
+        await network.server(rate_limits={"enabled": True, "remote_join": {"per_second": 0.001, "burst": 1}}),
+    )
+    alice, bob, carol = await one.user("alice"), await two.user("bob"), await two.user("carol")
+    rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
+    await bob.join(rooms[0], via=one.name)
+    with pytest.raises(RequestFailed) as refused:
+        await bob.join(rooms[1], via=one.name)
+    assert (refused.value.status, refused.value.errcode) == (429, "M_LIMIT_EXCEEDED")
+    await carol.join(rooms[1], via=one.name)
+    await bob.join(rooms[1], via=one.name)
