@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from homeserver.protocol.errors import LimitExceeded
 
 if TYPE_CHECKING:
-    from homeserver.config import RateLimitsConfig
+    from homeserver.config import RateLimit, RateLimitsConfig
 
 _SWEEP_AFTER = 10_000  # uses between two sweeps of the buckets that are full again
 
@@ -29,23 +29,26 @@ class RateLimits:
         self._full_at: dict[tuple[str, str], float] = {}
         self._uses = 0
 
-    def use(self, name: str, key: str, times: int = 1) -> None:
+    def use(self, name: str, key: str, times: int = 1, *, instead: RateLimit | None = None) -> None:
         """Counts one use of the limit `name` by `key`, a user id or what `address_key` made of an address. Of more
         uses at once no more are counted than the limit can ever allow: who waits long enough may.
 
+        :param instead: what holds for this key instead of what the configuration says
         :raises LimitExceeded: if that is one too many; it is not counted then
         """
-        limit = getattr(self._config, name) if self._config.enabled else None
+        limit = (instead or getattr(self._config, name)) if self._config.enabled else None
         if limit is None:
             return
         now = self._clock()
         self._sweep(now)
-        full_at = max(now, self._full_at.get((name, key), now)) + min(times, limit.burst) / limit.per_second
+        # Another limit has another bucket: what was used up of one says nothing about the other.
+        bucket = (name if instead is None else f"{name} of its own", key)
+        full_at = max(now, self._full_at.get(bucket, now)) + min(times, limit.burst) / limit.per_second
         wait = full_at - now - limit.burst / limit.per_second
         # Sums of 1/rate come out a hair above burst/rate.
         if wait > 1e-6:
             raise LimitExceeded("Too many requests", retry_after_ms=math.ceil(wait * 1000))
-        self._full_at[name, key] = full_at
+        self._full_at[bucket] = full_at
 
     def _sweep(self, now: float) -> None:
         self._uses += 1

@@ -34,14 +34,15 @@ async def post_join(services: Services, request: ApiRequest) -> JsonObject:
     value = request.params["roomId"]
     room_id = value if is_room_id(value) else (await room_of_path(services, request)).room_id
     via = [*request.query.all("via"), *request.query.all("server_name")][:20]
+    # Before it is tried: joining takes several transactions, some of them on other servers.
+    async with services.pool.acquire() as conn:
+        await audit_log.append(conn, actor_of(request), "room.join_user", room_id, {"user_id": user_id})
     try:
         room = await services.membership.join(room_id, user_id, via)
     except Forbidden:
         room = await room_of_path(services, request)
         await services.membership.invite(room, request.requester.user_id, user_id)
         await services.membership.join(room_id, user_id, via)
-    async with services.pool.acquire() as conn:
-        await audit_log.append(conn, actor_of(request), "room.join_user", room.room_id, {"user_id": user_id})
     return {"room_id": room.room_id}
 
 

@@ -20,7 +20,9 @@ from homeserver.protocol.errors import BadRequest, Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.rate_limits import address_key
 from homeserver.services import Services
+from homeserver.storage import audit_log
 from homeserver.storage.accounts import update_profile_field
+from homeserver.storage.audit_log import Actor
 
 _NONCE_SECONDS = 60
 _PATH = "/_synapse/admin/v1/register"
@@ -49,6 +51,8 @@ async def post_register(services: Services, request: ApiRequest) -> JsonObject:
         account = await create_account(
             conn, server_name=services.server_name, localpart=localpart, password_hash=password_hash, admin=admin
         )
+        actor = Actor("shared secret", request.client_address)
+        await audit_log.append(conn, actor, "user.create", account.user_id, {"admin": admin})
         if displayname is not None:
             await update_profile_field(conn, account.user_nid, "displayname", displayname)
         answer: JsonObject = {"user_id": account.user_id, "home_server": services.server_name}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from homeserver.accounts.moderation import locked_error
 from homeserver.accounts.sessions import confirm_tokens
 from homeserver.appservice_registrations import Appservice, Appservices
+from homeserver.config import RateLimit
 from homeserver.http.known_tokens import KnownTokens
 from homeserver.http.requests import ApiRequest, Requester
 from homeserver.http.restrictions import check_not_locked, check_not_suspended
@@ -112,8 +113,10 @@ class Authenticator:
             token_hash=token_hash,
             client_id=row.client_id,
             scope=row.scope,
+            rate_limited=row.messages_per_second != 0,
             suspended=row.suspended,
             shadow_banned=row.shadow_banned,
+            message_limit=_message_limit(row),
         )
 
     async def _masqueraded(self, request: ApiRequest, appservice: Appservice) -> Requester:
@@ -143,3 +146,9 @@ class Authenticator:
             suspended=account.suspended,
             shadow_banned=account.shadow_banned,
         )
+
+
+def _message_limit(row: access_tokens.TokenOwner) -> RateLimit | None:
+    if not row.messages_per_second:
+        return None
+    return RateLimit(per_second=row.messages_per_second, burst=max(1, row.burst_count or 0))

@@ -15,6 +15,7 @@ from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam, T
 from homeserver.protocol.events import JsonObject
 
 if TYPE_CHECKING:
+    from homeserver.config import RateLimit
     from homeserver.http.routes import Route
     from homeserver.http.server import HttpServer
 
@@ -41,6 +42,7 @@ class Requester:
     scope: str | None = None
     suspended: bool = False
     shadow_banned: bool = False
+    message_limit: RateLimit | None = None  # instead of what the configuration says of messages
 
 
 class Query:

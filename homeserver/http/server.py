@@ -164,7 +164,8 @@ class HttpServer:
             key = requester.user_id if requester is not None else address_key(request.client_address)
             self.rate_limits.use("request", key)
             if route.limit is not None:
-                self.rate_limits.use(route.limit, key)
+                own = requester.message_limit if requester is not None and route.limit == "message" else None
+                self.rate_limits.use(route.limit, key, instead=own)
         if requester is not None and requester.shadow_banned and (answer := await shadow_answer(request)) is not None:
             return json_response(answer)
         result = await (self._long_poll(request) if route.long_poll else route.handler(self.services, request))

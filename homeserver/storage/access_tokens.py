@@ -31,6 +31,8 @@ class TokenOwner:
     locked: bool = False
     suspended: bool = False
     shadow_banned: bool = False
+    messages_per_second: int | None = None  # limits of this user's own: 0 is none at all
+    burst_count: int | None = None
 
 
 def hash_token(token: str) -> bytes:
@@ -41,10 +43,11 @@ def hash_token(token: str) -> bytes:
 async def find_token(conn: Connection, token_hash: bytes) -> TokenOwner | None:
     row = await conn.fetchrow(
         "SELECT t.user_nid, u.user_id, t.device_id, t.expires_ts, d.last_seen_ts, a.admin, a.guest, a.deactivated, "
-        "a.appservice_id, a.locked, a.suspended, a.shadow_banned, "
+        "a.appservice_id, a.locked, a.suspended, a.shadow_banned, o.messages_per_second, o.burst_count, "
         "t.refresh_hash, coalesce(r.pending, false) AS pending, s.client_id, s.scope "
         "FROM access_tokens t JOIN devices d USING (user_nid, device_id) "
         "JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
+        "LEFT JOIN rate_limit_overrides o USING (user_nid) "
         "LEFT JOIN refresh_tokens r ON r.token_hash = t.refresh_hash "
         "LEFT JOIN sessions s ON (s.user_nid, s.device_id) = (t.user_nid, t.device_id) WHERE t.token_hash = $1",
         token_hash,

@@ -98,6 +98,35 @@ async def test_a_token_made_here_lets_in_as_often_as_it_says(
     assert (await admin.get(f"{_TOKENS}/once")).body["completed"] == 1
 
 
+async def test_limits_of_one_user_s_own(database: str, tmp_path: Path, sql: asyncpg.Connection[asyncpg.Record]) -> None:
+    """A user may be given other limits than everyone, or none, and everyone's again."""
+    limits = {"enabled": True, "message": {"per_second": 0.001, "burst": 1}, "registration": False}
+    async with (
+        running_server(server_config(database, tmp_path, rate_limits=limits)) as server,
+        open_api(server.url) as api,
+    ):
+        admin, bob = await api.register("boss"), await api.register("bob")
+        await sql.execute("UPDATE accounts SET admin = true WHERE user_nid = (SELECT min(user_nid) FROM accounts)")
+        admin = await api.login("boss")
+        room_id = (await bob.post("/createRoom", {})).body["room_id"]
+        path = f"{_V1}/users/{bob.user_id}/override_ratelimit"
+
+        async def send(number: int) -> int:
+            body = {"msgtype": "m.text", "body": "x"}
+            return (await bob.put(f"/rooms/{room_id}/send/m.room.message/{number}", body)).status
+
+        assert [await send(number) for number in range(2)] == [200, 429]
+        assert (await admin.get(path)).body == {}
+        await admin.post(path, {"messages_per_second": 0, "burst_count": 0})
+        assert [await send(number) for number in range(2, 6)] == [200] * 4
+        given = {"messages_per_second": 1000, "burst_count": 1000}
+        assert (await admin.post(path, given)).body == given
+        assert (await admin.get(path)).body == given
+        assert [await send(number) for number in range(6, 10)] == [200] * 4
+        assert (await admin.delete(path)).body == {}
+        assert await send(10) == 429
+
+
 async def test_reports_are_read_and_dealt_with(admin: Api, alice: Api, audited: Audited) -> None:
     """Reports are listed with what they are about, the newest first, and deleted when done."""
     room_id = (await alice.post("/createRoom", {"name": "Den", "preset": "public_chat"})).body["room_id"]
