@@ -11,7 +11,7 @@ from homeserver.accounts.notices import notify_password_changed
 from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.accounts.register import check_available, create_account
 from homeserver.admin_api.requests import actor_of, admin_route, local_user_id, next_token, page_wanted
-from homeserver.admin_api.user_identities import identities
+from homeserver.admin_api.user_identities import checked_threepids, identities, set_threepids
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Response, json_response
 from homeserver.http.bodies import boolean, string
@@ -137,6 +137,9 @@ def _checked(body: JsonObject) -> dict[str, Any]:
         raise InvalidParam("This server has no types of users")
     if body.get("external_ids"):
         raise InvalidParam("Identities of other providers are linked by signing in")
+    threepids = checked_threepids(body)
+    if threepids is not None:
+        change["threepids"] = threepids
     if change.get("avatar_url") and not change["avatar_url"].startswith("mxc://"):
         raise InvalidParam("avatar_url must be an mxc:// URI")
     if change.get("password") is None:
@@ -158,11 +161,13 @@ async def _create(
             password_hash=password_hash,
             admin=change.get("admin", False),
         )
-        named = {key: value for key, value in change.items() if key != "logout_devices"}
+        named = {key: value for key, value in change.items() if key not in ("logout_devices", "threepids")}
         await audit_log.append(conn, actor, "user.create", user_id, named)
         for name in ("displayname", "avatar_url"):
             if change.get(name):
                 await update_profile_field(conn, account.user_nid, name, change[name])
+        if "threepids" in change:
+            await set_threepids(conn, services.config, actor, account, change["threepids"])
         for restriction in _RESTRICTIONS:
             if change.get(restriction):
                 await restrict(conn, actor, user_id, restriction, True)
@@ -186,6 +191,8 @@ async def _modify(
             if name in change and await update_profile_field(conn, account.user_nid, name, change[name] or None):
                 renamed = True
                 await audit_log.append(conn, actor, f"user.set_{name}", user_id, {name: change[name]})
+        if "threepids" in change:
+            await set_threepids(conn, services.config, actor, account, change["threepids"])
         if "admin" in change:
             await set_administrator(conn, actor, user_id, change["admin"])
         for restriction in _RESTRICTIONS:

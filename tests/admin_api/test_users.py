@@ -214,3 +214,31 @@ async def test_what_a_user_said_is_redacted_everywhere(admin: Api, alice: Api, a
     assert bodies == ["spam 0", None, None]
     assert [action for action, _, _ in await audited()] == ["user.redact"]
     assert (await admin.get(f"{_V1}/user/redact_status/none")).status == 404
+
+
+async def test_addresses_over_the_admin_api(admin: Api, alice: Api, audited: Audited) -> None:
+    """An administrator gives and takes addresses, which belong to one account, and finds whose one is."""
+    path = "/_synapse/admin/v2/users/@alice:test.example"
+    wanted = [{"medium": "email", "address": "Alice@Example.org"}, {"medium": "msisdn", "address": "+380441234567"}]
+    answer = await admin.put(path, {"threepids": wanted})
+    shown = [(one["medium"], one["address"]) for one in answer.body["threepids"]]
+    assert shown == [("email", "alice@example.org"), ("msisdn", "380441234567")]
+    identifier = {"type": "m.id.thirdparty", "medium": "email", "address": "alice@example.org"}
+    login = {"type": "m.login.password", "identifier": identifier, "password": PASSWORD}
+    assert (await alice.as_token(None).post("/login", login)).status == 200
+    found = await admin.get("/_synapse/admin/v1/threepid/email/users/alice%40example.org")
+    assert found.body == {"user_id": "@alice:test.example"}
+    taken = await admin.put("/_synapse/admin/v2/users/@boss:test.example", {"threepids": wanted[:1]})
+    assert (taken.status, taken.errcode) == (400, "M_THREEPID_IN_USE")
+    for wrong in (
+        "x",
+        [1],
+        [{"medium": "email"}],
+        [{"medium": "email", "address": "x"}],
+        [{"medium": "x", "address": "y"}],
+    ):
+        assert (await admin.put(path, {"threepids": wrong})).status == 400, wrong
+    answer = await admin.put(path, {"threepids": [{"medium": "email", "address": "new@example.org"}]})
+    assert [one["address"] for one in answer.body["threepids"]] == ["new@example.org"]
+    assert (await admin.get("/_synapse/admin/v1/threepid/email/users/alice%40example.org")).status == 404
+    assert [action for action, *_ in await audited()] == ["user.set_threepids"] * 2
