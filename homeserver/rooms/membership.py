@@ -238,6 +238,11 @@ class Membership:
         """
         conn, timeline = append.write.conn, self.timeline
         await check_invite_wanted(conn, sender, target)
+        if "third_party_invite" in (extra or {}):
+            # The rules would let such an invitation undo a join that has come in between.
+            member = await append.head.state_event(conn, timeline.names, "m.room.member", target)
+            if member is not None and member.membership == "join":
+                return
         content = await self.member_content(conn, target, "invite", extra)
         event_id = await timeline.append_new(append, NewEvent("m.room.member", sender, content, state_key=target))
         await append.flush()

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from homeserver.protocol.errors import Forbidden, NotFound, UnsupportedRoomVersion
+from homeserver.protocol.signing import generate_signing_key, sign_json
 from homeserver.remote import Remote, RemoteError
 from tests.support.rooms import ALICE, BOB, CAROL, NoRemote, Rooms, rooms_on
 
@@ -121,3 +122,17 @@ async def test_a_server_that_does_not_know_the_room_version(database: str) -> No
             await rooms.membership.invite(room, ALICE, "@bob:old.example")
         assert (refused.value.status, refused.value.errcode) == (400, "M_UNSUPPORTED_ROOM_VERSION")
         assert await rooms.membership_of(room, "@bob:old.example") is None
+
+
+async def test_an_invitation_by_address_undoes_no_join(rooms: Rooms) -> None:
+    """The rules would allow it: an invitation that is redeemed while its user joins must not put them out."""
+    room, key = await rooms.create(), generate_signing_key()
+    content = {"display_name": "b", "key_validity_url": "", "public_key": key.verify_key_base64}
+    await rooms.set_state(room, ALICE, "m.room.third_party_invite", content, "t")
+    signed = sign_json({"mxid": BOB, "token": "t"}, "identity.example", key)
+    extra = {"third_party_invite": {"display_name": "b", "signed": signed}}
+    await rooms.membership.invite(room, ALICE, BOB, extra)
+    assert await rooms.membership_of(room, BOB) == "invite"
+    await rooms.membership.join(room.room_id, BOB)
+    await rooms.membership.invite(room, ALICE, BOB, extra)
+    assert await rooms.membership_of(room, BOB) == "join"
