@@ -92,14 +92,16 @@ async def signed_in(
     continue_to: str,
     *,
     keep: bool,
+    ask_second_factor: bool = True,
     also: Callable[[Connection, str], Awaitable[None]] | None = None,
 ) -> Response:
     """Opens a session for the browser and sends it on; first to the second factor, if the account has one.
 
+    :param ask_second_factor: False if somebody else has already seen to it
     :param also: what else is written in the transaction in which the session begins, given its token
     """
     async with visit.services.pool.acquire() as conn, conn.transaction():
-        due = (await two_factor.status(conn, account.user_nid)).enabled
+        due = ask_second_factor and (await two_factor.status(conn, account.user_nid)).enabled
         token = await start_session(conn, account.user_nid, instead_of=visit.token, second_factor_due=due)
         if also is not None:
             await also(conn, token)

@@ -201,7 +201,9 @@ async def _sign_in(
             await check_may_sign_in(conn, account.user_nid)
     except MatrixError as error:
         return _failed(visit, error)
-    return await signed_in(visit, account, continue_to, keep=True, also=note_session)
+    return await signed_in(
+        visit, account, continue_to, keep=True, ask_second_factor=config.second_factor, also=note_session
+    )
 
 
 async def _link(visit: Visit, provider: Provider, done: Finished) -> Response:

@@ -18,6 +18,7 @@ from tests.support.api import open_api
 from tests.support.oidc import CLIENT_ID, CLIENT_SECRET, OidcServer, running_oidc_server
 from tests.support.servers import server_config
 from tests.web.pages import barriers, fetch, sign_in
+from tests.web.test_second_factor import code_of, set_up
 
 OpenServer = Callable[..., Awaitable[Server]]
 OpenBrowser = Callable[..., Awaitable[BrowserContext]]
@@ -149,6 +150,41 @@ async def test_an_account_can_be_linked_by_who_is_signed_in(
     await browser_page.get_by_role("button", name="Remove").click()
     await expect(browser_page.get_by_text("There are none yet.")).to_be_visible()
     assert await linked(here, alice) == []
+
+
+async def test_the_second_factor_is_asked_for(browser_page: Page, start_server: OpenServer, there: OidcServer) -> None:
+    """Who has a second factor here proves it after signing in there, unless the operator leaves that to the provider;
+    a log-out that the provider reports ends the session all the same."""
+    there.person["sid"] = "s1"
+    here = await start_server(**settings(there))
+    await leave_for(browser_page, here)
+    await browser_page.get_by_role("button", name="Create account").click()
+    await browser_page.goto(f"{here.url}/account/two-factor")
+    secret, _ = await set_up(browser_page)
+    await browser_page.goto(f"{here.url}/account")
+    await browser_page.get_by_role("button", name="Sign out here").click()
+    await leave_for(browser_page, here)
+    await browser_page.get_by_label("Code", exact=True).fill(code_of(secret, 1))
+    await browser_page.get_by_role("button", name="Sign in", exact=True).click()
+    await expect(browser_page.get_by_role("heading", name="Profile")).to_be_visible()
+    assert await _report(here, there.logout_token(sid="s1")) == 200
+    await browser_page.goto(f"{here.url}/account")
+    await expect(browser_page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_the_second_factor_can_be_left_to_the_provider(
+    browser_page: Page, start_server: OpenServer, there: OidcServer
+) -> None:
+    """Where the operator leaves it to the provider, nobody is asked for a second factor after coming from there."""
+    here = await start_server(**settings(there, second_factor=False))
+    await leave_for(browser_page, here)
+    await browser_page.get_by_role("button", name="Create account").click()
+    await browser_page.goto(f"{here.url}/account/two-factor")
+    await set_up(browser_page)
+    await browser_page.goto(f"{here.url}/account")
+    await browser_page.get_by_role("button", name="Sign out here").click()
+    await leave_for(browser_page, here)
+    await expect(browser_page.get_by_role("heading", name="Profile")).to_be_visible()
 
 
 async def test_nobody_else_can_add_a_way_in(browser_page: Page, here: Server, there: OidcServer) -> None:
