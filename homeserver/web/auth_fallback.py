@@ -10,11 +10,10 @@ link to its owner.
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from homeserver.accounts.email_validation import EMAIL_STAGE, Purpose, TokenRequest, email_stage, request_token
+from homeserver.accounts.email_validation import EMAIL_STAGE, Purpose, email_stage
 from homeserver.accounts.interactive_auth import (
     REGISTRATION_TOKEN,
     OpenSession,
@@ -27,15 +26,14 @@ from homeserver.accounts.owner_challenge import PASSWORD, SSO, owner_challenge
 from homeserver.accounts.registration import DUMMY, RECAPTCHA, TERMS, RegistrationParts, flows, registration_challenge
 from homeserver.accounts.web_sessions import is_fresh
 from homeserver.http import Response
-from homeserver.protocol.errors import Forbidden, MatrixError, NotFound
+from homeserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.threepids import EMAIL, canonical_email
-from homeserver.rate_limits import address_key
 from homeserver.storage.accounts import find_account
 from homeserver.translations import mark
 from homeserver.web.captcha import captcha
 from homeserver.web.messages import sentence
 from homeserver.web.pages import page, redirect
+from homeserver.web.proving_mail import SentMail, send_mail, sent_mail
 from homeserver.web.routing import page_routes, to_sign_in
 from homeserver.web.sign_in import to_confirm
 from homeserver.web.visits import Visit
@@ -172,26 +170,16 @@ def _auth(visit: Visit, name: str) -> JsonObject:
         found = captcha(visit.services.config.registration.captcha)
         return {**auth, "response": visit.text(found.field, 10_000) if found is not None else ""}
     if name == EMAIL_STAGE:
-        creds = {"sid": visit.text("sid", 255), "client_secret": visit.text("secret", 255)}
-        return {**auth, "threepid_creds": creds}
+        sent = sent_mail(visit)
+        return sent.auth() if sent is not None else auth
     return {**auth, **{key: visit.text(key).strip() for key in ("token", "code")}, "password": visit.text("password")}
 
 
 async def _send_mail(visit: Visit, asked: _Asked) -> Response:
-    services = visit.services
-    services.mail.check_configured(EMAIL)
     try:
-        email = canonical_email(visit.text("email", 255).strip())
-    except MatrixError:
+        return _page(visit, asked, sent=await send_mail(visit, _purpose(asked.session)))
+    except InvalidParam:
         return _page(visit, asked, 400, visit.translate(mark("This is not an e-mail address.")))
-    await services.login_attempts.use("recovery", address_key(visit.request.client_address))
-    await services.login_attempts.use("recovery", email)
-    secret = secrets.token_urlsafe(24)
-    request = TokenRequest(_purpose(asked.session), EMAIL, email, secret, 1, language=visit.language)
-    async with services.pool.acquire() as conn, conn.transaction():
-        sid = await request_token(conn, request)
-    services.mail.wake()
-    return _page(visit, asked, sent={"sid": sid, "secret": secret, "email": email})
 
 
 def _sso_page(visit: Visit, asked: _Asked) -> Response:
@@ -213,11 +201,7 @@ async def _sso(visit: Visit, asked: _Asked) -> Response:
     return _done(visit)
 
 
-def _page(
-    visit: Visit, asked: _Asked, status: int = 200, problem: str = "", sent: dict[str, str] | None = None
-) -> Response:
-    if sent is None and "sid" in visit.form:
-        sent = {name: visit.text(name, 255) for name in ("sid", "secret", "email")}
+def _page(visit: Visit, asked: _Asked, status: int = 200, problem: str = "", sent: SentMail | None = None) -> Response:
     puzzle = captcha(visit.services.config.registration.captcha) if asked.name == RECAPTCHA else None
     policies = visit.services.config.registration.terms if asked.name == TERMS else ()
     purpose = next(text for pattern, text in _PURPOSES if re.match(pattern, asked.session.operation))
@@ -231,7 +215,7 @@ def _page(
         purpose=visit.translate(purpose),
         captcha=puzzle,
         terms=[policy.texts.get(visit.language) or next(iter(policy.texts.values())) for policy in policies],
-        sent=sent,
+        sent=sent or sent_mail(visit),
         problem=problem,
     )
 

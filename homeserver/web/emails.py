@@ -5,19 +5,17 @@ Nothing is remembered in between but what the mail itself needs: the page that w
 
 from __future__ import annotations
 
-import secrets
-
 from homeserver.accounts import threepids
-from homeserver.accounts.email_validation import TokenRequest, checked_client_secret, request_token, use_validation
+from homeserver.accounts.email_validation import checked_client_secret, use_validation
 from homeserver.accounts.notices import notify_address_added, notify_address_removed
 from homeserver.accounts.web_sessions import is_fresh
 from homeserver.http import Response
 from homeserver.protocol.errors import MatrixError
-from homeserver.protocol.threepids import EMAIL, canonical_email
-from homeserver.rate_limits import address_key
+from homeserver.protocol.threepids import EMAIL
 from homeserver.translations import mark
 from homeserver.web.messages import sentence
 from homeserver.web.pages import page, redirect
+from homeserver.web.proving_mail import SentMail, send_mail, sent_mail
 from homeserver.web.routing import page_routes
 from homeserver.web.sign_in import to_confirm
 from homeserver.web.visits import Visit
@@ -46,29 +44,21 @@ async def post_emails(visit: Visit) -> Response:
 
 
 async def _send(visit: Visit) -> Response:
-    services = visit.services
-    given = visit.text("email", 255).strip()
-    secret = secrets.token_urlsafe(24)
     try:
-        services.mail.check_configured(EMAIL)
-        email = canonical_email(given)
-        await services.login_attempts.use("recovery", address_key(visit.request.client_address))
-        await services.login_attempts.use("recovery", email)
+        sent = await send_mail(visit, "add")
     except MatrixError as error:
         return await _page(visit, error.status, sentence(visit, error, mark("This is not an e-mail address.")))
-    asked = TokenRequest("add", EMAIL, email, secret, 1, language=visit.language)
-    async with services.pool.acquire() as conn, conn.transaction():
-        sid = await request_token(conn, asked)
-    services.mail.wake()
-    return _waiting(visit, sid, secret, email)
+    return _waiting(visit, sent)
 
 
 async def _finish(visit: Visit) -> Response:
-    services, user = visit.services, visit.user
-    sid, secret = visit.text("sid", 255), visit.text("secret", 255)
+    services, user, sent = visit.services, visit.user, sent_mail(visit)
+    if sent is None:
+        return await _page(visit, 400)
     try:
+        sid, secret = checked_client_secret(sent.sid), checked_client_secret(sent.secret)
         async with services.pool.acquire() as conn, conn.transaction():
-            proved = await use_validation(conn, checked_client_secret(sid), checked_client_secret(secret), "add")
+            proved = await use_validation(conn, sid, secret, "add")
             if await threepids.add(conn, user.user_nid, proved):
                 await notify_address_added(
                     conn, services.config, user.user_nid, proved.address, language=visit.language
@@ -76,7 +66,7 @@ async def _finish(visit: Visit) -> Response:
     except MatrixError as error:
         if error.errcode == "M_THREEPID_AUTH_FAILED":
             problem = visit.translate(mark("The address is not confirmed yet. Follow the link in the mail first."))
-            return _waiting(visit, sid, secret, visit.text("email", 255), problem)
+            return _waiting(visit, sent, problem)
         return await _page(visit, error.status, sentence(visit, error, mark("This address can't be added.")))
     services.mail.wake()
     return redirect(visit, "/account/emails?done=added")
@@ -92,7 +82,7 @@ async def _remove(visit: Visit) -> Response:
     return redirect(visit, "/account/emails?done=removed")
 
 
-def _waiting(visit: Visit, sid: str, secret: str, email: str, problem: str = "") -> Response:
+def _waiting(visit: Visit, sent: SentMail, problem: str = "") -> Response:
     return page(
         visit,
         "email_sent.html",
@@ -100,9 +90,7 @@ def _waiting(visit: Visit, sid: str, secret: str, email: str, problem: str = "")
         tab="security",
         notice="",
         problem=problem,
-        sid=sid,
-        secret=secret,
-        email=email,
+        sent=sent,
     )
 
 

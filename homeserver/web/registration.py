@@ -33,6 +33,7 @@ from homeserver.web.captcha import Captcha, captcha
 from homeserver.web.destinations import HOME, checked_destination, onward_targets
 from homeserver.web.messages import sentence
 from homeserver.web.pages import page
+from homeserver.web.proving_mail import SentMail, send_mail, sent_mail
 from homeserver.web.routing import page_routes
 from homeserver.web.sign_in import signed_in
 from homeserver.web.visits import Visit
@@ -55,8 +56,10 @@ async def get_register(visit: Visit) -> Response:
 
 
 async def post_register(visit: Visit) -> Response:
-    """Makes the account and signs in."""
+    """Sends the mail that an account needs; or makes the account and signs in."""
     continue_to, name = visit.text("continue", 20_000), visit.text("username", 255)
+    if "send" in visit.form:
+        return await _send_mail(visit, continue_to)
     if visit.text("password") != visit.text("repeated"):
         return _page(visit, continue_to, problem=visit.translate(mark("The two passwords are not the same.")))
     try:
@@ -64,6 +67,15 @@ async def post_register(visit: Visit) -> Response:
     except MatrixError as error:
         return _page(visit, continue_to, status=error.status, problem=_problem(visit, error))
     return await signed_in(visit, account, continue_to, keep=False)
+
+
+async def _send_mail(visit: Visit, continue_to: str) -> Response:
+    try:
+        if visit.services.config.registration.mode == "off":
+            raise Forbidden("Registration is disabled")
+        return _page(visit, continue_to, sent=await send_mail(visit, "register"))
+    except MatrixError as error:
+        return _page(visit, continue_to, problem=sentence(visit, error, mark("This is not an e-mail address.")))
 
 
 async def _register(visit: Visit, localpart: str, password: str) -> Account:
@@ -95,6 +107,9 @@ def _auth(visit: Visit, stage: str) -> JsonObject:
         case "m.login.recaptcha":
             found = captcha(visit.services.config.registration.captcha)
             return {"type": stage, "response": visit.text(found.field, 10_000) if found is not None else ""}
+        case "m.login.email.identity":
+            sent = sent_mail(visit)
+            return sent.auth() if sent is not None else {"type": stage}
         case "m.login.terms" if "terms" not in visit.form:
             raise Forbidden(mark("The terms must be accepted."))
         case _:
@@ -102,6 +117,8 @@ def _auth(visit: Visit, stage: str) -> JsonObject:
 
 
 def _problem(visit: Visit, error: MatrixError) -> str:
+    if error.errcode == "M_THREEPID_AUTH_FAILED":
+        return visit.translate(mark("The address is not confirmed yet. Follow the link in the mail first."))
     if not isinstance(error, Forbidden):
         return sentence(visit, error, _FAILED)
     known = {
@@ -118,10 +135,13 @@ def _flow(config: RegistrationConfig) -> Flow | None:
     """The way to register that this page offers; None if there is none."""
     if config.mode == "off":
         return None
-    return next((flow for flow in flows(config) if EMAIL not in flow), None)
+    offered = flows(config)
+    return next((flow for flow in offered if EMAIL not in flow), offered[0])
 
 
-def _page(visit: Visit, continue_to: str, *, status: int = 400, problem: str = "") -> Response:
+def _page(
+    visit: Visit, continue_to: str, *, status: int = 400, problem: str = "", sent: SentMail | None = None
+) -> Response:
     config = visit.services.config
     flow = _flow(config.registration)
     if flow is None:
@@ -136,15 +156,17 @@ def _page(visit: Visit, continue_to: str, *, status: int = 400, problem: str = "
         )
     continue_to = checked_destination(continue_to)
     asked = _Asked(flow, _terms(visit) if TERMS in flow else [], _captcha(visit) if RECAPTCHA in flow else None)
-    assert set(flow) <= {DUMMY, TERMS, RECAPTCHA, REGISTRATION_TOKEN}, "the page knows no others"
+    assert set(flow) <= {DUMMY, TERMS, RECAPTCHA, REGISTRATION_TOKEN, EMAIL}, "the page knows no others"
+    sent = sent or sent_mail(visit)
     return page(
         visit,
-        "register.html",
+        "register_email.html" if EMAIL in flow and sent is None else "register.html",
         status=status if problem else 200,
         origins=asked.captcha.origins if asked.captcha is not None else (),
         captcha=asked.captcha,
         terms=asked.terms,
         token=REGISTRATION_TOKEN in flow,
+        sent=sent if EMAIL in flow else None,
         form_targets=onward_targets(continue_to, config.web.trusted_clients),
         continue_to=continue_to,
         problem=problem,

@@ -115,3 +115,35 @@ async def test_the_language_of_the_mail(browser_page: Page, mailing: Mailing) ->
     mail = await mailing.mailbox.mail()
     assert mail["Content-Language"] == "uk" or any(ord(letter) > 0x400 for letter in str(mail["Subject"]))
     assert urlsplit(await mailing.mailbox.link()).netloc == urlsplit(mailing.server.url).netloc
+
+
+async def test_an_account_that_needs_an_address(browser_page: Page, database: str, tmp_path: Path) -> None:
+    """Where an e-mail address is required it is proved first, and belongs to the account afterwards."""
+    port = free_port()
+    async with smtp_server() as mailbox:
+        config = server_config(
+            database,
+            tmp_path,
+            listeners=[{"port": port}],
+            public_baseurl=f"http://127.0.0.1:{port}",
+            email=email_settings(mailbox),
+            registration={"mode": "open", "email": "required"},
+        )
+        async with running_server(config) as server:
+            await browser_page.goto(f"{server.url}/account/register")
+            await browser_page.get_by_label("E-mail address").fill("carol@example.org")
+            await browser_page.get_by_role("button", name="Send the mail").click()
+            create = browser_page.get_by_role("button", name="Create the account")
+            for confirmed in (False, True):
+                if confirmed:
+                    await expect(browser_page.get_by_role("alert")).to_contain_text("not confirmed yet")
+                    tab = await browser_page.context.new_page()
+                    await tab.goto(await mailbox.link())
+                    await tab.get_by_role("button").first.click()
+                await browser_page.get_by_label("User name").fill("carol")
+                await browser_page.get_by_label("Password", exact=True).fill(NEW_PASSWORD)
+                await browser_page.get_by_label("Password again").fill(NEW_PASSWORD)
+                await create.click()
+            await expect(browser_page.get_by_text("@carol:test.example", exact=True)).to_be_visible()
+            await browser_page.goto(f"{server.url}/account/emails")
+            await expect(browser_page.get_by_role("strong").get_by_text("carol@example.org")).to_be_visible()
