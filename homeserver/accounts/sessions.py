@@ -28,6 +28,7 @@ from homeserver.storage import refresh_tokens
 from homeserver.storage.access_tokens import TokenOwner, delete_tokens, hash_token, insert_token
 from homeserver.storage.devices import delete_all_devices, delete_devices, ensure_device, lock_device
 from homeserver.storage.refresh_tokens import StoredSession
+from homeserver.storage.sign_ins import delete_pending_sign_ins
 from homeserver.storage.stream import Connection, Pool, Stream, Write
 
 _REFRESH_TOKEN = re.compile(r"tpar_([0-9a-f]{32})_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -216,11 +217,13 @@ async def confirm_tokens(pool: Pool, owner: TokenOwner) -> bool:
 async def end_sessions(
     write: Write, user_nid: int, device_ids: Collection[str] | None = None, *, except_device_id: str | None = None
 ) -> list[str]:
-    """Ends sessions and deletes their devices: those named, or all (but one). Say `sessions_changed` after the commit.
+    """Ends sessions and deletes their devices: those named, or all (but one), and with all of them what could still
+    become one: codes, login tokens, approved devices. Say `sessions_changed` after the commit.
 
     :returns: the devices that there were
     """
     if device_ids is None:
+        await delete_pending_sign_ins(write.conn, user_nid)
         gone = await delete_all_devices(write.conn, user_nid, except_device_id=except_device_id)
     else:
         gone = await delete_devices(write.conn, user_nid, device_ids)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from homeserver.accounts.sessions import end_sessions
 from homeserver.client_api.own_user import prove_owner
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, Response, client_routes, json_response
@@ -83,9 +84,7 @@ async def _delete(
     async with services.stream.write() as write:
         if proof is not None:
             await proof.use(write.conn)
-        gone = await devices.delete_devices(write.conn, request.requester.user_nid, device_ids)
-        if gone:
-            await mark_changed(write, request.requester.user_nid, gone)
+        await end_sessions(write, request.requester.user_nid, device_ids)
     request.sessions_changed(request.requester.user_nid)
     return {}
 

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from homeserver.devices.device_lists import mark_changed
+from homeserver.accounts.sessions import end_sessions
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.protocol.errors import BadRequest
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
-from homeserver.storage.devices import delete_all_devices, delete_devices
 
 
 async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
@@ -19,9 +18,7 @@ async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
     if requester.device_id is None:
         raise BadRequest("An application service has no session to end here", errcode="M_UNKNOWN")
     async with services.stream.write() as write:
-        gone = await delete_devices(write.conn, requester.user_nid, [requester.device_id])
-        if gone:
-            await mark_changed(write, requester.user_nid, gone)
+        await end_sessions(write, requester.user_nid, [requester.device_id])
     request.sessions_changed(requester.user_nid)
     return {}
 
@@ -29,9 +26,7 @@ async def post_logout(services: Services, request: ApiRequest) -> JsonObject:
 async def post_logout_all(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#post_matrixclientv3logoutall"""
     async with services.stream.write() as write:
-        gone = await delete_all_devices(write.conn, request.requester.user_nid)
-        if gone:
-            await mark_changed(write, request.requester.user_nid, gone)
+        await end_sessions(write, request.requester.user_nid)
     request.sessions_changed(request.requester.user_nid)
     return {}
 

@@ -426,6 +426,16 @@ async def test_confidential_clients_prove_who_they_are(server: Server, alice: Ap
     assert (revoked.status, revoked.body["error"]) == (401, "invalid_client")
 
 
+async def test_what_could_become_a_session_ends_with_all_of_them(oauth2: OAuth2, alice: Api) -> None:
+    """After /logout/all a code that was given before, or a device that was agreed to, is worth nothing."""
+    code = await oauth2.code(USER)
+    device = (await oauth2.begin_device()).body
+    await oauth2.answer_device(device["user_code"], USER)
+    assert (await alice.post("/logout/all")).status == 200
+    assert (await oauth2.exchange(code)).body["error"] == "invalid_grant"
+    assert (await oauth2.poll(device["device_code"])).body["error"] == "invalid_grant"
+
+
 async def test_deactivated_accounts_get_no_tokens(oauth2: OAuth2, database: str) -> None:
     """A code that was given before is worth nothing after, and neither is a refresh token."""
     code, tokens = await oauth2.code(USER, scope=SCOPE.replace("PHONE", "DESK")), await oauth2.sign_in(USER)
