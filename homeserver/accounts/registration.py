@@ -173,7 +173,7 @@ async def find_guest(conn: Connection, token: str, localpart: str | None) -> Acc
     owner = await find_token(conn, hash_token(token))
     account = await find_account(conn, owner.user_id) if owner is not None else None
     now_ms = int(time.time() * 1000)
-    if owner is None or account is None or not account.guest or account.deactivated:
+    if owner is None or account is None or not account.guest or account.deactivated or account.locked:
         raise Forbidden("guest_access_token is not that of a guest")
     if owner.expires_ts is not None and owner.expires_ts <= now_ms:
         raise Forbidden("guest_access_token has expired")

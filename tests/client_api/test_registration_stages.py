@@ -397,6 +397,17 @@ async def test_nobody_becomes_somebody_else_through_a_guest(make: Any) -> None:
         await api.login("alice")
 
 
+async def test_a_locked_guest_stays_one(make: Any) -> None:
+    """Becoming a user is no way out of a lock, with a session or without."""
+    async with make({"mode": "open", "guests": True}) as (server, api):
+        guest = await _guest(api)
+        await server.services.pool.execute("UPDATE accounts SET locked = true")
+        body = {"username": guest.user_id[1:].partition(":")[0], "password": PASSWORD, "inhibit_login": True}
+        answer = await api.post("/register", {**body, "guest_access_token": guest.token, "auth": _DUMMY})
+        assert answer.status == 403
+        assert await server.services.pool.fetchval("SELECT count(*) FROM accounts WHERE guest") == 1
+
+
 async def test_a_guest_becomes_a_user_once(make: Any) -> None:
     """Of several requests that make a user of the same guest at once, one does, and its password counts."""
     async with make({"mode": "open", "guests": True}) as (_, api):
