@@ -76,7 +76,7 @@ export default {
         assert.equal(alice.room(roomId).name, "Tea room");
         await alice.client.joinRoom(roomId);
         await alice.isIn(roomId);
-        await bob.say(roomId, "one");
+        await alice.seesEvent(roomId, await bob.say(roomId, "one")); // the list has only the newest
         const mention = await bob.say(roomId, "two", { "m.mentions": { user_ids: [alice.id] } });
         await alice.seesEvent(roomId, mention);
         assert.deepEqual(alice.texts(roomId).slice(-2), ["one", "two"]);
@@ -179,8 +179,7 @@ export default {
         const [alice, bob] = [await cast.stranger("alice"), await cast.stranger("bob")];
         const [roomId] = await makeRooms(alice, 1, () => ({ invite: [bob.id] }));
         await bob.client.joinRoom(roomId);
-        const sliding = await slide(bob);
-        sliding.modifyRoomSubscriptions(new Set([roomId]));
+        await slide(bob, { all: list(9, { timeline_limit: 20 }) });
         const root = await alice.say(roomId, "Cake?");
         await bob.seesEvent(roomId, root);
         const relation = { rel_type: "m.thread", event_id: root };
