@@ -45,10 +45,9 @@ async def request_recovery(conn: Connection, email: str, *, language: str = "en"
     user_nid = await find_user_nid(conn, EMAIL, email)
     user_id = await find_user_id(conn, user_nid if user_nid is not None else 0)
     token = secrets.token_urlsafe(32)
-    if user_nid is not None:
-        await recovery_tokens.insert_recovery_token(
-            conn, _hash(token), user_nid, created_ts=now_ms, expires_ts=now_ms + _LIFETIME_MS
-        )
+    await recovery_tokens.insert_recovery_token(
+        conn, _hash(token), user_nid, created_ts=now_ms, expires_ts=now_ms + _LIFETIME_MS
+    )
     values = {"user_id": user_id or "", "path": f"{RECOVERY_PATH}?{urlencode({'token': token})}"}
     await queue_mail(conn, Mail(email, "recovery", language, values, _LIFETIME_MS), pretend=user_id is None)
 

@@ -6,10 +6,12 @@ from homeserver.storage.stream import Connection
 
 
 async def insert_recovery_token(
-    conn: Connection, token_hash: bytes, user_nid: int, *, created_ts: int, expires_ts: int
+    conn: Connection, token_hash: bytes, user_nid: int | None, *, created_ts: int, expires_ts: int
 ) -> None:
+    """For nobody (None) the same statement runs and nothing is kept."""
     await conn.execute(
-        "INSERT INTO recovery_tokens (token_hash, user_nid, created_ts, expires_ts) VALUES ($1, $2, $3, $4)",
+        "INSERT INTO recovery_tokens (token_hash, user_nid, created_ts, expires_ts) "
+        "SELECT $1::bytea, $2::bigint, $3::bigint, $4::bigint WHERE $2::bigint IS NOT NULL",
         token_hash,
         user_nid,
         created_ts,

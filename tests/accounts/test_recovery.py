@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from homeserver.accounts import threepids
-from homeserver.accounts.email_validation import Threepid
+from homeserver.accounts.email_validation import Purpose, Threepid, TokenRequest, request_token
 from homeserver.accounts.recovery import find_recovery, request_recovery, use_recovery
 from homeserver.main import Server, running_server
 from homeserver.protocol.errors import BadRequest, NotFound
@@ -133,3 +133,27 @@ async def test_tokens_are_stored_as_hashes(alice: Api, server: Server, mailbox: 
     text = await server.services.pool.fetchval("SELECT string_agg(t::text, ' ') FROM recovery_tokens t")
     assert token not in text
     assert token.encode().hex() not in text
+
+
+async def test_the_same_work_for_the_known_and_the_unknown(alice: Api, server: Server) -> None:
+    """Asking about an address takes the same statements whether or not it is somebody's, so time tells nothing."""
+
+    async def statements(asked: TokenRequest | str) -> list[str]:
+        made: list[str] = []
+        async with server.services.pool.acquire() as conn, conn.transaction():
+            with conn.query_logger(lambda record: made.append(record.query)):
+                if isinstance(asked, str):
+                    await request_recovery(conn, asked)
+                else:
+                    await request_token(conn, asked)
+        # The driver asks on its own, once for each connection, what the types are.
+        return [query for query in made if "set_config" not in query and "pg_catalog" not in query]
+
+    assert await statements(_ADDRESS) == await statements("nobody@example.org")
+    purposes: tuple[Purpose, ...] = ("register", "password", "add")
+    for purpose in purposes:
+        known = TokenRequest(purpose, "email", _ADDRESS, "secret", 1)
+        unknown = TokenRequest(purpose, "email", "nobody@example.org", "secret", 1)
+        found = await statements(known)
+        assert len(found) >= 4
+        assert found == await statements(unknown)

@@ -12,10 +12,13 @@ from urllib.parse import parse_qs, urlsplit
 import pyotp
 import pytest
 
-from homeserver.accounts import two_factor
+from homeserver.accounts import threepids, two_factor
+from homeserver.accounts.email_validation import Threepid
 from homeserver.main import Server, running_server
+from homeserver.storage.users import ensure_user
 from tests.support.api import PASSWORD, Answer, Api, open_api
 from tests.support.servers import server_config
+from tests.support.smtp import email_settings, smtp_server, text_of
 
 _PATH = "/_matrix/client/unstable/org.talkpai.two_factor"
 _OWNER = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "alice"}, "password": PASSWORD}
@@ -258,3 +261,28 @@ async def test_who_must_have_one_is_told(strict: Api, clock: Clock) -> None:
     clock.later(30)
     refused = await _prove(strict, f"{_PATH}/disable", {}, clock.code(secret))
     assert (refused.status, refused.errcode) == (403, "ORG.TALKPAI.SECOND_FACTOR_REQUIRED")
+
+
+async def test_the_owner_is_told_by_mail(database: str, tmp_path: Path, clock: Clock) -> None:
+    """Switching on and off, and a backup code that was used, reach the account's address."""
+    async with smtp_server() as mailbox:
+        config = server_config(
+            database, tmp_path, public_baseurl="https://chat.test.example", email=email_settings(mailbox)
+        )
+        async with running_server(config) as server, open_api(server.url) as api:
+            alice = await api.register("alice")
+            async with server.services.pool.acquire() as conn, conn.transaction():
+                user_nid = await ensure_user(conn, alice.user_id)
+                await threepids.add(conn, user_nid, Threepid("email", "alice@example.org", 1))
+            secret, codes = await _enable(alice, clock)
+            assert (await _log_in(alice, codes[0])).status == 200
+            assert (await _prove(alice, f"{_PATH}/disable", {}, clock.code(secret))).status == 200
+            await mailbox.mail(4)
+    told = {str(message["Subject"]): text_of(message) for message in mailbox.messages}
+    assert set(told) == {
+        "Your second factor was switched on",
+        "A backup code was used",
+        "New device signed in",
+        "Your second factor was switched off",
+    }
+    assert "Codes left: 9" in told["A backup code was used"]
