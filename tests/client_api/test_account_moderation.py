@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -233,3 +235,15 @@ async def test_every_moderation_is_recorded_and_the_record_stays(admin: Api, ali
         assert await conn.fetchval("SELECT count(*) FROM audit_log") == 2
     finally:
         await conn.close()
+
+
+async def test_a_lock_ends_what_waits(admin: Api, alice: Api) -> None:
+    """A long poll of an account that is locked meanwhile is told so at once, and in words that keep its keys."""
+    since = (await alice.get("/sync", query={"timeout": "0"})).body["next_batch"]
+    waiting = asyncio.create_task(alice.get("/sync", query={"timeout": "60000", "since": since}))
+    await asyncio.sleep(0)
+    while not waiting.done():
+        await admin.put(_LOCK + alice.user_id, {"locked": True})
+        await asyncio.wait({waiting}, timeout=0.5)
+    answer = await waiting
+    assert (answer.status, answer.errcode, answer.body["soft_logout"]) == (401, "M_USER_LOCKED", True)
