@@ -49,6 +49,7 @@ SUBMIT_PATH = "/_matrix/client/unstable/org.talkpai.threepid/submit_token"
 _LIFETIME_MS = 60 * 60 * 1000
 _MOST_TOKENS = 5  # of several mails any one's link works
 _MOST_FAILURES = 5
+_DIGITS = 8  # of codes in text messages: five tries for each message must not add up to anything
 _OPAQUE = re.compile(r"[0-9a-zA-Z.=_-]{1,255}", re.ASCII)
 _MAX_NEXT_LINK = 2048
 
@@ -191,6 +192,8 @@ async def submit_token(pool: Pool, sid: str, token: str, *, client_secret: str |
         session = await threepid_validations.lock_validation(conn, sid)
         if session is not None and client_secret is not None and not _is_secret(session, client_secret):
             session = None
+        if session is not None and client_secret is None and session.medium != EMAIL:
+            session = None  # codes are short: only the client that has asked for one may try
         if session is None or session.expires_ts <= _now_ms():
             raise BadRequest("This has expired: begin anew", errcode="M_SESSION_EXPIRED")
         right = _is_token(session, token)
@@ -205,11 +208,11 @@ async def submit_token(pool: Pool, sid: str, token: str, *, client_secret: str |
 
 
 async def peek(pool: Pool, sid: str, token: str) -> Submitted | None:
-    """What `submit_token` would return; None where it would refuse. Changes nothing: programs that look at mails for
-    their readers open links."""
+    """What `submit_token` would return for the link of a mail; None where it would refuse. Changes nothing: programs
+    that look at mails for their readers open links. Since it counts no tries, it says nothing about short codes."""
     async with pool.acquire() as conn:
         session = await threepid_validations.find_validation(conn, sid)
-    if session is None or session.expires_ts <= _now_ms():
+    if session is None or session.medium != EMAIL or session.expires_ts <= _now_ms():
         return None
     if not _is_token(session, token):
         return None
@@ -297,7 +300,7 @@ async def _user_id(conn: Connection, user_nid: int | None) -> str | None:
 
 def _new_token(medium: str) -> str:
     if medium == MSISDN:
-        return f"{secrets.randbelow(10**6):06}"
+        return f"{secrets.randbelow(10**_DIGITS):0{_DIGITS}}"
     return secrets.token_urlsafe(32)
 
 

@@ -42,7 +42,7 @@ class Gateway:
             while len(self.messages) < number:
                 self.arrived.clear()
                 await self.arrived.wait()
-        found = re.match(r"(\d{6}) is your code for test\.example\.", self.messages[number - 1]["text"])
+        found = re.match(r"(\d{8}) is your code for test\.example\.", self.messages[number - 1]["text"])
         assert found is not None, self.messages
         return found[1]
 
@@ -108,7 +108,7 @@ async def test_a_code_can_not_be_guessed(alice: Api, gateway: Gateway) -> None:
     """After five wrong codes the right one is worth nothing; a new one has to be asked for."""
     sid = (await _ask(alice, "0441234567")).body["sid"]
     code = await gateway.code()
-    wrong = [f"{(int(code) + n) % 10**6:06}" for n in range(1, 9)]
+    wrong = [f"{(int(code) + n) % 10**8:08}" for n in range(1, 9)]
     answers = await asyncio.gather(*(_submit(alice, sid, one) for one in wrong))
     assert {(answer.status, answer.errcode) for answer in answers} == {(400, "M_TOKEN_INCORRECT")}
     assert (await _submit(alice, sid, code)).errcode == "M_TOKEN_INCORRECT"
@@ -147,3 +147,17 @@ async def test_what_is_no_number_is_refused(alice: Api, gateway: Gateway, number
     answer = await _ask(alice, number)
     assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
     assert (await _ask(alice, "0441234567", "ZZ")).errcode == "M_INVALID_PARAM"
+
+
+async def test_the_page_for_links_says_nothing_about_codes(alice: Api, gateway: Gateway) -> None:
+    """Short codes can't be tried where tries are not counted, nor by who has not asked for them."""
+    sid = (await _ask(alice, "0441234567")).body["sid"]
+    code = await gateway.code()
+    pages = []
+    for token in (code, "00000000"):
+        async with alice.session.get(f"{alice.url}/account/confirm-address?sid={sid}&token={token}") as response:
+            text = (await response.text()).partition("<main")[2].partition("</main>")[0]
+            pages.append((response.status, text))
+    assert pages[0] == pages[1]
+    assert pages[0][0] == 400
+    assert (await _submit(alice, sid, code)).status == 200
