@@ -52,7 +52,9 @@ async def _redact(services: Services, request: ApiRequest, room: Room, redacts: 
         raise InvalidParam("The id of the event to redact is missing or malformed")
     sender, timeline = request.requester.user_id, services.timeline
     async with services.pool.acquire() as conn:
-        target = await event_by_id(conn, redacts, room.nid)
+        target = await event_by_id(conn, redacts)
+        if target is not None and target.room_nid != room.nid:
+            raise InvalidParam("The event to redact is not in this room")
         if target is None or target.event.sender != sender:
             if request.requester.suspended:
                 raise suspended_error()

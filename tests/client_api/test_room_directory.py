@@ -102,6 +102,33 @@ async def test_filters(alice: Api, filter: dict[str, Any], found: set[str]) -> N
     assert answer.body["total_room_count_estimate"] == len(found)
 
 
+async def test_what_is_empty_or_malformed_is_left_out(alice: Api, api: Api) -> None:
+    """A room whose name, topic and picture say nothing is listed without these keys."""
+    state = [
+        {"type": "m.room.name", "content": {"name": ""}},
+        {"type": "m.room.topic", "content": {"topic": 5}},
+        {"type": "m.room.avatar", "content": {"url": None}},
+        {"type": "m.room.canonical_alias", "content": {"alias": None}},
+    ]
+    room_id = await _create(alice, visibility="public", initial_state=state)
+    [entry] = (await api.get("/publicRooms")).body["chunk"]
+    assert entry["room_id"] == room_id
+    assert not entry.keys() & {"name", "topic", "avatar_url", "canonical_alias", "room_type"}
+
+
+@pytest.mark.parametrize("name", ["老虎", "Grüße", "🦊", "with+plus", "sla/sh"])
+async def test_aliases_in_any_script(alice: Api, api: Api, name: str) -> None:
+    """The local part of an alias may have any characters but a colon and NUL; it is percent-encoded in paths."""
+    room_id = await _create(alice, room_alias_name=name)
+    path = "/directory/room/" + quote(f"#{name}:test.example", safe="")
+    assert (await api.get(path)).body == {"room_id": room_id, "servers": ["test.example"]}
+    bob = await api.register("bob")
+    assert (await alice.put(f"/rooms/{room_id}/state/m.room.join_rules", {"join_rule": "public"})).status == 200
+    assert (await bob.post("/join/" + quote(f"#{name}:test.example", safe=""), {})).body == {"room_id": room_id}
+    assert (await alice.delete(path)).status == 200
+    assert (await api.get(path)).errcode == "M_NOT_FOUND"
+
+
 async def test_who_may_publish(alice: Api, api: Api) -> None:
     """Only members who may change what the room is called publish it or take it out; anyone may ask whether it is."""
     room_id = await _create(alice, preset="public_chat")

@@ -46,6 +46,18 @@ async def test_the_same_request_is_the_same_event(alice: Api) -> None:
     assert [event["type"] for event in chunk] == ["m.room.redaction"] * 2 + ["m.room.message"] * 2
 
 
+async def test_what_is_in_another_room_is_not_redacted(alice: Api) -> None:
+    """An event is redacted in its own room; elsewhere the request is refused and changes nothing."""
+    room, other = await _create(alice), await _create(alice)
+    event_id = await _send(alice, room, "1")
+    for path in (f"/rooms/{other}/redact/{event_id}/2", f"/rooms/{other}/send/m.room.redaction/3"):
+        answer = await alice.put(path, {"redacts": event_id})
+        assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
+    assert (await alice.get(f"/rooms/{room}/event/{event_id}")).body["content"] == _TEXT
+    chunk = (await alice.get(f"/rooms/{other}/messages?dir=b")).body["chunk"]
+    assert "m.room.redaction" not in {event["type"] for event in chunk}
+
+
 async def test_only_the_device_that_sent_it_is_told_the_transaction_id(alice: Api) -> None:
     """`transaction_id` in `unsigned` is for the device that used it, in sync and wherever else the event is read."""
     room = await _create(alice)

@@ -144,6 +144,20 @@ async def test_the_proof_may_come_with_the_join(network: Network, identity: Iden
     assert (await _member(alice, room_id, carol))["membership"] == "join"
 
 
+async def test_an_invitation_outlives_its_sender(network: Network, identity: IdentityServer) -> None:
+    """Who is invited by address may come although the one who invited has left the room since."""
+    one, two = await _server(network, identity), await network.server()
+    alice, carol, bob = await one.user("alice"), await one.user("carol"), await two.user("bob")
+    room_id = await alice.create_room(preset="private_chat", invite=[carol.user_id])
+    await carol.join(room_id)
+    await alice.request("POST", f"/rooms/{room_id}/invite", identity.access(BOB))
+    await alice.membership(room_id, "leave")
+    assert await identity.bind(BOB, bob.user_id, two.name) == 200
+    await bob.sync_until(lambda: bob.room(room_id).membership == "invite", "to be invited")
+    await bob.join(room_id)
+    assert (await _member(carol, room_id, bob))["membership"] == "join"
+
+
 async def test_a_revoked_key_invites_nobody(network: Network, identity: IdentityServer) -> None:
     """The inviter's server asks whether the key still counts before it redeems the invitation."""
     one, two = await _server(network, identity), await network.server()
