@@ -110,6 +110,10 @@ async def _leave_rooms(tools: Tools, work: Work, user_nid: int) -> int:
     for each in memberships:
         if each.membership not in ("join", "invite", "knock"):
             continue
+        async with tools.pool.acquire() as conn:
+            account = await find_account(conn, work.job.target)
+        if account is None or not account.deactivated:
+            return 0  # somebody has taken it back meanwhile
         try:
             await tools.membership.leave(rooms[each.room_nid], work.job.target)
             left += 1

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _WORKERS = 3
 _CLAIM_MS = 120_000
+_RENEW_EVERY = 40.0  # seconds
 _LONGEST_SLEEP = 10.0  # seconds: what a command orders in another process is seen by then
 _MOST_ATTEMPTS = 12
 _KEEP_MS = 7 * 24 * 3600_000
@@ -136,7 +137,8 @@ class Jobs:
         try:
             if handler is None:
                 raise GiveUp(f"This version knows no work of the kind {job.kind}")
-            await handler(self._tools, work)
+            async with self._claimed(job):
+                await handler(self._tools, work)
         except _DATABASE_GONE:
             raise  # nobody could note anything now: the claim runs out, and it is tried again
         except (GiveUp, MatrixError) as failure:
@@ -154,6 +156,24 @@ class Jobs:
             await rows.finish_job(conn, job.job_id, work.progress, error, _now_ms())
         if finished := self._finished.get(job.job_id):
             finished.set()
+
+    @contextlib.asynccontextmanager
+    async def _claimed(self, job: Job) -> AsyncIterator[None]:
+        """Renews the claim meanwhile: another server may take its time to answer one step."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(_RENEW_EVERY)
+                with contextlib.suppress(*_DATABASE_GONE):
+                    async with self._tools.pool.acquire() as conn:
+                        await rows.renew_claim(conn, job.job_id, _now_ms() + _CLAIM_MS)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
 
     async def _put_off(self, job: Job, error: str) -> None:
         pause = min(3600_000, 5_000 * 2**job.attempts)

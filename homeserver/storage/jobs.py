@@ -84,6 +84,11 @@ async def note_progress(conn: Connection, job_id: str, progress: dict[str, Any],
     )
 
 
+async def renew_claim(conn: Connection, job_id: str, until_ms: int) -> None:
+    """Claims the work until a later moment."""
+    await conn.execute("UPDATE jobs SET claimed_until = $2 WHERE job_id = $1 AND finished_ts IS NULL", job_id, until_ms)
+
+
 async def put_off(conn: Connection, job_id: str, error: str, until_ms: int) -> None:
     """Notes that an attempt has failed, and when the next is due."""
     await conn.execute(

@@ -16,6 +16,7 @@ class WebSession:
     user_id: str
     displayname: str | None
     suspended: bool
+    shadow_banned: bool
     created_ts: int
     last_seen_ts: int
     authenticated_ts: int | None
@@ -37,8 +38,8 @@ async def insert_session(
 async def find_session(conn: Connection, token_hash: bytes) -> WebSession | None:
     """A session of an account that is neither deactivated nor locked, however old the session is."""
     row = await conn.fetchrow(
-        "SELECT s.token_hash, s.user_nid, u.user_id, a.displayname, a.suspended, s.created_ts, s.last_seen_ts, "
-        "s.authenticated_ts FROM web_sessions s JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
+        "SELECT s.token_hash, s.user_nid, u.user_id, a.displayname, a.suspended, a.shadow_banned, s.created_ts, "
+        "s.last_seen_ts, s.authenticated_ts FROM web_sessions s JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
         "WHERE s.token_hash = $1 AND NOT a.deactivated AND NOT a.locked",
         token_hash,
     )

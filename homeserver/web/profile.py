@@ -73,8 +73,10 @@ async def post_account(visit: Visit) -> Response:
             problem=visit.translate(text),
             notice="",
         )
-    async with services.pool.acquire() as conn:
-        changed = await update_profile_field(conn, user.user_nid, "displayname", name or None)
+    changed = False
+    if not user.shadow_banned:
+        async with services.pool.acquire() as conn:
+            changed = await update_profile_field(conn, user.user_nid, "displayname", name or None)
     if changed:
         await update_member_events(services.timeline, user.user_id)
     return redirect(visit, "/account?done=name")
