@@ -9,17 +9,21 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from homeserver.accounts.sessions import end_sessions
-from homeserver.accounts.web_sessions import is_fresh
+from homeserver.accounts.web_sessions import is_fresh, new_token, start_session
 from homeserver.http import Response
 from homeserver.protocol.errors import NotFound
 from homeserver.storage.devices import Device, find_device, list_devices
+from homeserver.storage.web_sessions import delete_all_sessions
 from homeserver.translations import mark
 from homeserver.web.pages import page, redirect
 from homeserver.web.routing import page_routes
 from homeserver.web.sign_in import to_confirm
-from homeserver.web.visits import Visit
+from homeserver.web.visits import Visit, set_token
 
-_NOTICES = {"ended": mark("The session has been signed out.")}
+_NOTICES = {
+    "ended": mark("The session has been signed out."),
+    "others": mark("All other sessions have been signed out."),
+}
 
 
 async def get_sessions(visit: Visit) -> Response:
@@ -75,13 +79,19 @@ async def get_sessions_end(visit: Visit) -> Response:
 
 
 async def post_sessions_end(visit: Visit) -> Response:
-    """Ends all sessions, browsers' too."""
+    """Ends all sessions, browsers' too, but for this one if that is wanted."""
     if not is_fresh(visit.user):
         return redirect(visit, f"/account/confirm?{urlencode({'continue': '/account/sessions/end'})}")
+    user_nid, stay, token = visit.user.user_nid, "stay" in visit.form, new_token()
     async with visit.services.stream.write() as write:
-        await end_sessions(write, visit.user.user_nid)
-    visit.request.sessions_changed(visit.user.user_nid)
-    return redirect(visit, "/account/sign-in?done=everywhere")
+        await end_sessions(write, user_nid)
+        await delete_all_sessions(write.conn, user_nid)
+        if stay:
+            token = await start_session(write.conn, user_nid)
+    visit.request.sessions_changed(user_nid)
+    response = redirect(visit, "/account/sessions?done=others" if stay else "/account/sign-in?done=everywhere")
+    set_token(visit, response, token, keep=stay)
+    return response
 
 
 async def _device(visit: Visit, device_id: str) -> Device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,13 +22,19 @@ _FLAGS = [
 ]
 
 
+def _program() -> str:
+    """Where the browser is installed."""
+    found = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome"))
+    return next(path for path in found if path is not None)
+
+
 @pytest.fixture(scope="session")
 def chromium_address() -> Iterator[str]:
     """Where a browser without windows takes orders. One for all tests: each has profiles of its own in it."""
     with tempfile.TemporaryDirectory(prefix="tp-chromium-") as directory:
         place = f"--user-data-dir={directory}"
         process = subprocess.Popen(
-            ["/usr/bin/chromium", "--headless", "--remote-debugging-port=0", place, *_FLAGS],
+            [_program(), "--headless", "--remote-debugging-port=0", place, *_FLAGS],
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -104,6 +104,30 @@ async def test_signs_out_everywhere(browser_page: Page, server: Server, alice: A
     assert "/account/sign-in" in browser_page.url
 
 
+async def test_an_app_signs_out_everywhere(browser_page: Page, server: Server, alice: Api) -> None:
+    """When an app signs out everywhere, the sessions of browsers end too."""
+    await sign_in(browser_page, server.url)
+    await alice.post("/logout/all", {})
+    await browser_page.goto(f"{server.url}/account")
+    assert "/account/sign-in" in browser_page.url
+
+
+async def test_signs_out_everywhere_else(
+    open_browser: Callable[..., Awaitable[BrowserContext]], server: Server, alice: Api
+) -> None:
+    """All apps and other browsers are signed out, and this browser goes on."""
+    here, elsewhere = [await (await open_browser()).new_page() for _ in range(2)]
+    for page in (here, elsewhere):
+        await sign_in(page, server.url)
+    await here.goto(f"{server.url}/account/sessions/end")
+    await here.get_by_label("Stay signed in in this browser").check()
+    await here.get_by_role("button", name="Sign out everywhere").click()
+    await expect(here.get_by_role("status")).to_have_text("All other sessions have been signed out.")
+    assert (await alice.get("/account/whoami")).status == 401
+    await elsewhere.goto(f"{server.url}/account")
+    assert "/account/sign-in" in elsewhere.url
+
+
 async def change_password(page: Page, url: str, old: str = PASSWORD, new: str = NEW_PASSWORD) -> None:
     """Fills the form in and sends it."""
     await page.goto(f"{url}/account/password")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pyotp
 from playwright.async_api import BrowserContext, Page, expect
 
 from homeserver.accounts.web_sessions import start_session
@@ -150,3 +152,26 @@ async def test_nobody_is_logged_in_by_opening_the_page(browser_page: Page, serve
     await sign_in(browser_page, server.url)
     await browser_page.goto(f"{server.url}{_LOGIN}?device_id=TABLET")
     assert (await alice.get("/devices/TABLET")).status == 404
+
+
+async def test_both_factors_are_proved_on_pages(browser_page: Page, server: Server, alice: Api) -> None:
+    """Whoever has a second factor proves the password on one page and the code on another."""
+    await sign_in(browser_page, server.url)
+    await browser_page.goto(f"{server.url}/account/two-factor")
+    await browser_page.get_by_role("button", name="Set up").click()
+    secret = (await browser_page.locator(".secret").inner_text()).replace(" ", "").replace("\xa0", "")
+    await browser_page.get_by_label("Code that the app shows now").fill(pyotp.TOTP(secret).at(time.time() - 30))
+    await browser_page.get_by_role("button", name="Turn on").click()
+    answer = await alice.delete("/devices/OLD", {})
+    assert answer.body["flows"] == [{"stages": ["m.login.password", "org.talkpai.totp"]}]
+    session = answer.body["session"]
+    for stage, label, proof in (
+        ("m.login.password", "Password", PASSWORD),
+        ("org.talkpai.totp", "Code of your authenticator app", pyotp.TOTP(secret).now()),
+    ):
+        assert (await alice.delete("/devices/OLD", {"auth": {"session": session}})).status == 401
+        await browser_page.goto(fallback(server, stage, session))
+        await browser_page.get_by_label(label).fill(proof)
+        await browser_page.get_by_role("button", name="Confirm").click()
+        await expect(browser_page.get_by_role("heading", name="Thank you")).to_be_visible()
+    assert (await alice.delete("/devices/OLD", {"auth": {"session": session}})).status == 200

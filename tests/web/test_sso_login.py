@@ -94,6 +94,8 @@ async def test_what_only_looks_trusted_is_asked_about(
 
 async def test_an_application_of_the_device_gets_its_token(browser_page: Page, server: Server, alice: Api) -> None:
     """Addresses with a scheme of an application's own are as good as those of web sites."""
+    told: list[str] = []
+    browser_page.on("console", lambda message: told.append(message.text))
     await sign_in(browser_page, server.url)
     await browser_page.goto(f"{server.url}{_REDIRECT}?redirectUrl=io.element.app:/cb?x%3D1")
     await expect(browser_page.get_by_text("An app on this device")).to_be_visible()
@@ -102,6 +104,7 @@ async def test_an_application_of_the_device_gets_its_token(browser_page: Page, s
     response = await waiting.value
     assert response.status == 303
     assert (await response.all_headers())["location"].startswith("io.element.app:/cb?x=1&loginToken=")
+    assert not [text for text in told if "Content Security Policy" in text]
 
 
 @pytest.mark.parametrize(
