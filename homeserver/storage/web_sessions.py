@@ -39,7 +39,8 @@ async def find_session(conn: Connection, token_hash: bytes) -> WebSession | None
     """A session of an account that is neither deactivated nor locked, however old the session is."""
     row = await conn.fetchrow(
         "SELECT s.token_hash, s.user_nid, u.user_id, a.displayname, a.suspended, a.shadow_banned, s.created_ts, "
-        "s.last_seen_ts, s.authenticated_ts FROM web_sessions s JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
+        "s.last_seen_ts, s.authenticated_ts "
+        "FROM web_sessions s JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
         "WHERE s.token_hash = $1 AND NOT a.deactivated AND NOT a.locked",
         token_hash,
     )
