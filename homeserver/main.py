@@ -158,6 +158,8 @@ async def _run(config: Config, first_account: str) -> int:
 
 
 async def _serve(config: Config, first_account: str) -> int:
+    if config.oauth2.enabled and config.public_baseurl is None:
+        log.info("OAuth 2.0 is offered only to clients that reach a listener directly, until public_baseurl is set")
     async with running_server(config) as server:
         _collect_garbage_seldom()
         await _greet(server, first_account)

@@ -436,6 +436,21 @@ async def test_what_could_become_a_session_ends_with_all_of_them(oauth2: OAuth2,
     assert (await oauth2.poll(device["device_code"])).body["error"] == "invalid_grant"
 
 
+async def test_locked_accounts_get_no_sessions(oauth2: OAuth2, database: str) -> None:
+    """A code is worth nothing while the account is locked; a session that is there goes on after the lock is lifted."""
+    code, tokens = await oauth2.code(USER, scope=SCOPE.replace("PHONE", "DESK")), await oauth2.sign_in(USER)
+    conn = await asyncpg.connect(database)
+    await conn.execute("UPDATE accounts SET locked = true")
+    assert (await oauth2.exchange(code)).body["error"] == "invalid_grant"
+    new = await oauth2.refresh(tokens["refresh_token"])
+    refused = await oauth2.api.as_token(new.body["access_token"]).get("/account/whoami")
+    assert (refused.status, refused.errcode, refused.body["soft_logout"]) == (401, "M_USER_LOCKED", True)
+    await conn.execute("UPDATE accounts SET locked = false")
+    await conn.close()
+    newer = await oauth2.refresh(new.body["refresh_token"])
+    assert await oauth2.works(newer.body["access_token"])
+
+
 async def test_deactivated_accounts_get_no_tokens(oauth2: OAuth2, database: str) -> None:
     """A code that was given before is worth nothing after, and neither is a refresh token."""
     code, tokens = await oauth2.code(USER, scope=SCOPE.replace("PHONE", "DESK")), await oauth2.sign_in(USER)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 from homeserver.changes import Subscription
-from homeserver.main import Server
-from tests.support.api import PASSWORD, Answer, Api, Json
+from homeserver.main import Server, running_server
+from tests.support.api import PASSWORD, Answer, Api, Json, open_api
+from tests.support.servers import server_config
 
 
 @pytest.fixture
@@ -178,6 +180,17 @@ async def test_a_refresh_token_that_is_not_used_expires(alice: Api, conn: asyncp
     assert (answer.status, answer.errcode, answer.body["soft_logout"]) == (401, "M_UNKNOWN_TOKEN", True)
     again = await _login(alice, device_id=session["device_id"])
     assert await _works(alice, again["access_token"])
+
+
+async def test_how_long_tokens_last_is_configured(database: str, tmp_path: Path, conn: asyncpg.Connection) -> None:
+    """The operator says how long access tokens last, and refresh tokens that are not used."""
+    config = server_config(database, tmp_path, sessions={"access_token_seconds": 60, "refresh_token_days": 2})
+    async with running_server(config) as server, open_api(server.url) as api:
+        session = await _login(await api.register("alice"))
+        assert session["expires_in_ms"] == 60_000
+        assert (await _refresh(api, session["refresh_token"])).body["expires_in_ms"] == 60_000
+        rows = await conn.fetch("SELECT expires_ts - created_ts AS lasts FROM refresh_tokens")
+        assert [row["lasts"] for row in rows] == [2 * 24 * 3600 * 1000] * 2
 
 
 async def test_logging_in_again_ends_the_old_refresh_token(alice: Api) -> None:
