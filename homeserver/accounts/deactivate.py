@@ -16,7 +16,7 @@ from homeserver.accounts.jobs import Tools, Work
 from homeserver.devices.device_lists import mark_changed
 from homeserver.protocol.errors import BadRequest, MatrixError, NotFound, Unavailable
 from homeserver.storage import audit_log
-from homeserver.storage.account_rows import delete_ended, delete_erased, delete_receipts
+from homeserver.storage.account_rows import any_bound, delete_ended, delete_erased, delete_receipts
 from homeserver.storage.accounts import deactivate_account, find_account, reactivate_account
 from homeserver.storage.audit_log import Actor
 from homeserver.storage.devices import delete_all_devices
@@ -31,10 +31,19 @@ DEACTIVATE = "deactivate"
 
 @dataclass(frozen=True, slots=True)
 class Deactivated:
-    """An account that has just ended, and the job that does the rest."""
+    """An account that has just ended, and the job that does the rest.
+
+    `bound`: addresses of the user are bound at identity servers, which only the user can ask to forget them.
+    """
 
     user_nid: int
     job_id: str
+    bound: bool
+
+    @property
+    def unbind_result(self) -> str:
+        """What the specification has for that in the answer."""
+        return "no-support" if self.bound else "success"
 
 
 async def deactivate(
@@ -55,6 +64,7 @@ async def deactivate(
         if keep_one:
             await check_not_last(conn, account)
         await deactivate_account(conn, account.user_nid, erase=erase)
+        bound = await any_bound(conn, account.user_nid)
         await delete_ended(conn, account.user_nid)
         if erase:
             await delete_erased(conn, account.user_nid)
@@ -62,7 +72,7 @@ async def deactivate(
         params = {"devices": gone, "erase": erase}
         job_id = await insert_job(conn, DEACTIVATE, user_id, params, int(time.time() * 1000))
         await audit_log.append(conn, actor, "user.deactivate", user_id, {"erase": erase})
-        return Deactivated(account.user_nid, job_id)
+        return Deactivated(account.user_nid, job_id, bound)
 
 
 async def reactivate(conn: Connection, actor: Actor, user_id: str, password_hash: str | None) -> None:

@@ -34,7 +34,7 @@ async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject
         ended = await deactivate(conn, actor_of(request), account.user_id, erase=erase, keep_one=True)
     request.sessions_changed(ended.user_nid)
     await services.jobs.wait(ended.job_id, _WAIT_SECONDS)
-    return {"id_server_unbind_result": "success"}
+    return {"id_server_unbind_result": ended.unbind_result}
 
 
 async def get_admin(services: Services, request: ApiRequest) -> JsonObject:

@@ -29,8 +29,7 @@ async def post_deactivate(services: Services, request: ApiRequest) -> JsonObject
         ended = await deactivate(conn, actor, requester.user_id, erase=erase, keep_one=True)
     request.sessions_changed(requester.user_nid)
     await services.jobs.wait(ended.job_id, _WAIT_SECONDS)
-    # No third-party identifiers are bound by this server, so none remain bound.
-    return {"id_server_unbind_result": "success"}
+    return {"id_server_unbind_result": ended.unbind_result}
 
 
 ROUTES = client_routes("POST", "/account/deactivate", post_deactivate, Auth.USER)

@@ -72,6 +72,11 @@ KEPT = (
 )
 
 
+async def any_bound(conn: Connection, user_nid: int) -> bool:
+    """Whether an address of the user is bound at an identity server."""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM bound_threepids WHERE user_nid = $1)", user_nid))
+
+
 async def delete_ended(conn: Connection, user_nid: int) -> None:
     """Deletes what no account that has ended keeps."""
     await conn.execute("DELETE FROM key_signatures WHERE user_nid = $1", user_nid)

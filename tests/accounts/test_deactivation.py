@@ -86,6 +86,18 @@ async def test_nothing_that_lets_anyone_in_or_proves_anything_is_left(alice: Api
     assert {table for table, count in left.items() if count} == set()
 
 
+async def test_what_stays_bound_elsewhere_is_said(alice: Api, database: str) -> None:
+    """Who has bound an address at an identity server is told that it has not been taken away there."""
+    async with _connected(database) as conn:
+        await conn.execute(
+            "INSERT INTO bound_threepids (user_nid, medium, address, id_server) "
+            "SELECT user_nid, 'email', 'alice@example.org', 'id.example' FROM accounts"
+        )
+    auth = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD}
+    answer = await alice.post("/account/deactivate", {"auth": auth})
+    assert answer.body == {"id_server_unbind_result": "no-support"}
+
+
 async def test_each_table_about_users_is_decided(database: str) -> None:
     """A table with rows of users must say what becomes of them when an account ends."""
     async with _connected(database) as conn:
