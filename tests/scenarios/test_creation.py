@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import RequestFailed
-from tests.support.federating import Network
+from tests.support.client import RequestFailed, eventually
+from tests.support.federating import Network, agree
 
 
 async def test_a_room_is_made_even_if_invitations_fail(network: Network) -> None:
@@ -30,6 +30,25 @@ async def test_a_room_is_made_even_if_invitations_fail(network: Network) -> None
     network.heal()
     await alice.membership(room_id, "invite", carol.user_id)
     await carol.join(room_id, via=one.name)
+
+
+async def test_people_of_several_servers_are_invited_at_once(network: Network) -> None:
+    """Their servers are asked side by side; all are invited, come, and agree on what the room is."""
+    one, two, three = [await network.server() for _ in range(3)]
+    alice = await one.user("alice")
+    guests = [await node.user(name) for node in (two, three) for name in ("bob", "carol")]
+    room_id = await alice.create_room(preset="private_chat", invite=[guest.user_id for guest in guests])
+    for guest in guests:
+        await guest.join(room_id)
+
+        async def is_in(user_id: str = guest.user_id) -> bool:
+            member = await alice.request("GET", f"/rooms/{room_id}/state/m.room.member/{user_id}")
+            return bool(member["membership"] == "join")
+
+        await eventually(is_in, "the join to be known")
+    await agree(room_id, one, two, three)
+    state = await alice.state_ids(room_id)
+    assert {key for type, key in state if type == "m.room.member"} == {user.user_id for user in (alice, *guests)}
 
 
 async def test_what_can_be_seen_beforehand_makes_no_room(network: Network) -> None:
