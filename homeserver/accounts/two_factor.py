@@ -43,6 +43,7 @@ from homeserver.storage.two_factor import SecondFactor
 
 TOTP = "org.talkpai.totp"
 PASSWORD = "m.login.password"  # noqa: S105 - the name of a stage
+NEEDED = "ORG.TALKPAI.SECOND_FACTOR_NEEDED"
 REQUIRED = "ORG.TALKPAI.SECOND_FACTOR_REQUIRED"
 
 _STEP_SECONDS = 30
@@ -246,7 +247,9 @@ async def log_in(
     assert stage.record is not None
     required = AuthRequired([(PASSWORD, TOTP)], {TOTP: stage}, randomness.token_urlsafe(24), [PASSWORD])
     if not isinstance(auth, dict) or auth.get("type") != TOTP:
-        raise required
+        # Clients that know nothing of flows at a login show their users this text.
+        text = "This account asks for a code, too, which this app does not send: sign in with the browser"
+        raise required.because(Forbidden(text, errcode=NEEDED))
     try:
         await stage.check(auth)
     except Forbidden as failure:

@@ -100,7 +100,8 @@ async def test_logging_in_asks_for_a_code(alice: Api, clock: Clock) -> None:
     assert first.status == 401
     assert first.body["flows"] == [{"stages": ["m.login.password", "org.talkpai.totp"]}]
     assert first.body["completed"] == ["m.login.password"]
-    assert "errcode" not in first.body
+    assert first.errcode == "ORG.TALKPAI.SECOND_FACTOR_NEEDED"
+    assert "browser" in first.body["error"]
     wrong = await _log_in(alice, "000000", password="wrong")
     assert (wrong.status, wrong.errcode) == (403, "M_FORBIDDEN")
     assert "flows" not in wrong.body
