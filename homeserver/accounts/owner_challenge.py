@@ -12,6 +12,7 @@ from homeserver.protocol.errors import BadRequest, Forbidden
 from homeserver.protocol.events import JsonObject
 from homeserver.secrets import Secrets
 from homeserver.storage.accounts import find_password_hash
+from homeserver.storage.single_sign_on import external_ids_of
 from homeserver.storage.stream import Connection
 from homeserver.storage.two_factor import has_second_factor
 
@@ -31,26 +32,29 @@ async def owner_challenge(
     address: str,
 ) -> Challenge:
     """What must be proved before `operation`, named with its path, for this user: the password, and the second factor
-    where there is one; without a password, signing in once more in the browser.
+    where there is one; without a password, or instead of it where the account is linked to one elsewhere, signing in
+    once more in the browser.
 
     :param address: where the request comes from
 
     # spec: client-server-api/#password-based
     """
     async with sessions.pool.acquire() as conn:
-        flow = await _flow(conn, user_nid)
+        flows = await _flows(conn, user_nid)
     stages = {
         PASSWORD: _password_stage(sessions, config, attempts, user_id, address),
         TOTP: totp_stage(sessions.pool, secrets, config, user_nid),
         SSO: Stage(elsewhere=True),
     }
-    return Challenge(sessions, operation, [flow], {name: stages[name] for name in flow}, user_id)
+    used = {name for flow in flows for name in flow}
+    return Challenge(sessions, operation, flows, {name: stages[name] for name in used}, user_id)
 
 
-async def _flow(conn: Connection, user_nid: int) -> Flow:
+async def _flows(conn: Connection, user_nid: int) -> list[Flow]:
     if await find_password_hash(conn, user_nid) is None:
-        return (SSO,)
-    return (PASSWORD, TOTP) if await has_second_factor(conn, user_nid) else (PASSWORD,)
+        return [(SSO,)]
+    password = (PASSWORD, TOTP) if await has_second_factor(conn, user_nid) else (PASSWORD,)
+    return [password, (SSO,)] if await external_ids_of(conn, user_nid) else [password]
 
 
 async def _named(sessions: Sessions, config: Config, auth: JsonObject, user_id: str) -> str:

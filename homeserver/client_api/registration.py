@@ -18,6 +18,7 @@ from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
 from homeserver.protocol.errors import BadRequest, Forbidden, MissingParam, Unauthorized
 from homeserver.protocol.events import JsonObject
+from homeserver.protocol.identifiers import domain_of
 from homeserver.rate_limits import address_key
 from homeserver.services import Services
 from homeserver.storage.accounts import Account
@@ -135,8 +136,10 @@ async def _register_for_appservice(services: Services, request: ApiRequest, body
 
 
 async def _registered(conn: Connection, config: SessionsConfig, account: Account, body: JsonObject) -> JsonObject:
+    # Old clients read the name of the server from here.
+    answer: JsonObject = {"user_id": account.user_id, "home_server": domain_of(account.user_id)}
     if boolean(body, "inhibit_login", default=False):
-        return {"user_id": account.user_id}
+        return answer
     device_id, display_name = _checked_device(body)
     session = await open_client_session(
         conn,
@@ -146,7 +149,7 @@ async def _registered(conn: Connection, config: SessionsConfig, account: Account
         display_name=display_name,
         refreshable=boolean(body, "refresh_token", default=False),
     )
-    return {"user_id": account.user_id, **session.fields()}
+    return {**answer, **session.fields()}
 
 
 def _wanted_localpart(body: JsonObject) -> str | None:

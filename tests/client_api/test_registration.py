@@ -73,7 +73,7 @@ async def test_inhibit_login_gives_no_session(api: Api) -> None:
     """With inhibit_login the account is made and nothing else."""
     body = {"username": "alice", "password": PASSWORD, "auth": _DUMMY, "inhibit_login": True}
     answer = await api.post("/register", body)
-    assert answer.body == {"user_id": "@alice:test.example"}
+    assert answer.body == {"user_id": "@alice:test.example", "home_server": "test.example"}
     assert (await (await api.login("alice")).get("/devices")).status == 200
 
 
