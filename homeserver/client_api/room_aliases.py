@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import asyncpg
 
 from homeserver.client_api.rooms import check_alias_free, resolve_alias, room_of
@@ -10,8 +12,10 @@ from homeserver.http.bodies import string
 from homeserver.protocol.errors import Forbidden, InvalidParam, MatrixError, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, is_room_alias, is_room_id
+from homeserver.rooms.timeline import NewEvent
 from homeserver.services import Services
 from homeserver.storage.members import membership_in
+from homeserver.storage.names import Room
 from homeserver.storage.room_aliases import (
     alias_creator,
     aliases_of_room,
@@ -60,7 +64,31 @@ async def remove_alias(services: Services, request: ApiRequest) -> JsonObject:
             if levels.user(requester.user_id) < levels.required("m.room.canonical_alias", is_state=True):
                 raise Forbidden("Only who made an alias, or who may change the room's, can remove it")
         await delete_alias(write.conn, alias)
+    await _withdraw(services, request, await services.timeline.room(room_id), alias)
     return {}
+
+
+async def _withdraw(services: Services, request: ApiRequest, room: Room, alias: str) -> None:
+    """Takes a removed alias out of those that the room goes by, if the user may change these.
+
+    # spec: client-server-api/#delete_matrixclientv3directoryroomroomalias
+    """
+    timeline = services.timeline
+    async with services.pool.acquire() as conn:
+        head = await timeline.head(conn, room)
+        current = await head.state_event(conn, timeline.names, "m.room.canonical_alias")
+    if current is None:
+        return
+    content = dict(current.content)
+    if content.get("alias") == alias:
+        del content["alias"]
+    if isinstance(others := content.get("alt_aliases"), list):
+        content["alt_aliases"] = [other for other in others if other != alias]
+    if content != current.content:
+        with suppress(MatrixError):  # the alias is gone all the same
+            await timeline.send_event(
+                room, NewEvent("m.room.canonical_alias", request.requester.user_id, content, state_key="")
+            )
 
 
 async def get_aliases(services: Services, request: ApiRequest) -> JsonObject:

@@ -129,6 +129,26 @@ async def test_aliases_in_any_script(alice: Api, api: Api, name: str) -> None:
     assert (await api.get(path)).errcode == "M_NOT_FOUND"
 
 
+async def test_a_removed_alias_is_no_longer_the_rooms(alice: Api) -> None:
+    """Whoever may say what a room is called no longer says so of an alias that they remove; whoever may not removes
+    their own alias all the same."""
+    bob = await alice.as_token(None).register("bob")
+    room_id = await _create(alice, room_alias_name="main", preset="public_chat")
+    state = f"/rooms/{room_id}/state/m.room.canonical_alias"
+    await bob.post(f"/join/{room_id}", {})
+    for user, name in ((alice, "other"), (bob, "bobs")):
+        await user.put(f"/directory/room/%23{name}:test.example", {"room_id": room_id})
+    aliases = [f"#{name}:test.example" for name in ("other", "bobs")]
+    await alice.put(state, {"alias": "#main:test.example", "alt_aliases": aliases})
+    assert (await bob.delete("/directory/room/%23bobs:test.example")).status == 200
+    assert (await alice.get(state)).body["alt_aliases"] == aliases
+    for name in ("main", "other"):
+        assert (await alice.delete(f"/directory/room/%23{name}:test.example")).status == 200
+    assert (await alice.get(state)).body == {"alt_aliases": ["#bobs:test.example"]}
+    summary = (await alice.request("GET", f"/_matrix/client/v1/room_summary/{room_id}")).body
+    assert "canonical_alias" not in summary
+
+
 async def test_who_may_publish(alice: Api, api: Api) -> None:
     """Only members who may change what the room is called publish it or take it out; anyone may ask whether it is."""
     room_id = await _create(alice, preset="public_chat")
