@@ -172,6 +172,7 @@ async def refresh_session(
 
     :param client_id: the OAuth 2.0 client that asks; None outside of OAuth 2.0
     :raises RefreshFailed: for a token that is unknown, expired, another client's, or spent; the last ends the session
+    :raises Unauthorized: M_USER_LOCKED; the token stays good for when the lock is lifted
     """
     async with stream.write() as write:
         conn = write.conn
@@ -185,6 +186,8 @@ async def refresh_session(
         now_ms = int(time.time() * 1000)
         if token is not None and token.expires_ts is not None and token.expires_ts <= now_ms:
             raise RefreshFailed("The refresh token has expired", soft_logout=True)
+        if token is not None:
+            await check_may_sign_in(conn, user_nid)
         if token is None:
             await end_sessions(write, user_nid, [device_id])
         else:

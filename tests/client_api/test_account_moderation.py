@@ -99,6 +99,18 @@ async def test_nobody_logs_in_to_a_locked_account(admin: Api, alice: Api) -> Non
     assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
 
 
+async def test_a_lock_outlasts_no_refresh_token(admin: Api, alice: Api) -> None:
+    """A locked account gets no new tokens for its refresh token, which is good again when the lock is lifted."""
+    fields = {"type": "m.login.password", "user": "alice", "password": PASSWORD, "refresh_token": True}
+    logged_in = (await alice.as_token(None).post("/login", fields)).body
+    refresh = {"refresh_token": logged_in["refresh_token"]}
+    await admin.put(_LOCK + alice.user_id, {"locked": True})
+    answer = await alice.as_token(None).post("/refresh", refresh)
+    assert (answer.status, answer.errcode, answer.body["soft_logout"]) == (401, "M_USER_LOCKED", True)
+    await admin.put(_LOCK + alice.user_id, {"locked": False})
+    assert (await alice.as_token(None).post("/refresh", refresh)).status == 200
+
+
 async def test_a_suspended_account_reads_and_leaves_and_says_nothing(admin: Api, alice: Api) -> None:
     """What the specification lists is refused with 403 M_USER_SUSPENDED; what it asks to permit works."""
     bob = await alice.as_token(None).register("bob")

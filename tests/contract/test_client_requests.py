@@ -43,6 +43,10 @@ _NEVER_GRANTED = {
         "no mail and no text message is sent",
     ),
     **dict.fromkeys(("requestTokenTo3PIDEmail", "requestTokenTo3PIDMSISDN"), "no mail and no text message is sent"),
+    **dict.fromkeys(
+        ("getAdminLockUser", "setAdminLockUser", "getAdminSuspendUser", "setAdminSuspendUser"),
+        "for administrators, of whom none is on stage: tests/client_api/test_account_moderation.py calls them",
+    ),
     "uploadCrossSigningKeys": "the keys must be real ones that sign one another",
 }
 # Fields that this server does not look at, so that anything can stand in them; each with the endpoint's name before it.
