@@ -30,7 +30,7 @@ from homeserver.web.pages import leave, page, redirect
 from homeserver.web.redirect_urls import shown_site
 from homeserver.web.routing import page_routes
 from homeserver.web.sign_in import to_confirm
-from homeserver.web.visits import Visit
+from homeserver.web.visits import Visit, own_target
 
 # What people can understand, and do something about, has a sentence of its own.
 _ERRORS = {
@@ -116,7 +116,7 @@ def place_of(visit: Visit, client: Client) -> str:
 
 def _here(visit: Visit) -> str:
     """This page, without what has been done by the time that the visitor comes back to it."""
-    path, _, query = visit.request.raw_target.partition("?")
+    path, _, query = own_target(visit.request).partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     return f"{path}?{urlencode([(name, value) for name, value in pairs if name != 'prompt'])}"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from homeserver.http import Route
+from homeserver.http import Response, Route
+from homeserver.protocol.errors import NotFound
 from homeserver.web import (
     auth_fallback,
     authorize,
@@ -23,6 +24,14 @@ from homeserver.web import (
     sso_login,
     static,
 )
+from homeserver.web.routing import page_routes
+from homeserver.web.visits import Visit
+
+
+async def get_nothing(visit: Visit) -> Response:
+    """For addresses that were mistyped: what says that there is nothing is a page, too."""
+    raise NotFound("There is no such page")
+
 
 WEB_ROUTES: list[Route] = [
     *static.ROUTES,
@@ -43,4 +52,5 @@ WEB_ROUTES: list[Route] = [
     *grave.ROUTES,
     *recovery.ROUTES,
     *confirm_address.ROUTES,
+    *page_routes("/account/{page}", get=get_nothing),
 ]

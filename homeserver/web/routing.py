@@ -67,6 +67,4 @@ def to_sign_in(visit: Visit, path: str = "/account/sign-in") -> Response:
     request = visit.request
     target = own_target(request)
     target = target if request.method != "POST" else target.partition("?")[0]
-    # What browsers send is ASCII; of other bytes no address can be made.
-    target = target if target.isascii() else ""
     return redirect(visit, f"{path}?{urlencode({'continue': target})}")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from homeserver.accounts import web_sessions
 from homeserver.http import ApiRequest
@@ -123,14 +124,16 @@ def _language(request: ApiRequest) -> tuple[str, bool]:
 
 
 def own_target(request: ApiRequest) -> str:
-    """Path and query of this page, without the server that stands before them when a proxy sends them on."""
+    """Path and query of this page in ASCII, without the server that stands before them when a proxy sends them on."""
     target = request.raw_target
-    return target if target.startswith("/") else "/" + target.partition("://")[2].partition("/")[2]
+    if not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]
+    return target if target.isascii() else quote(target, safe=string.printable, errors="replace")
 
 
 def switched_language(request: ApiRequest, language: str) -> str:
     """The query with which this page comes in another language."""
-    pairs = parse_qsl(request.raw_target.partition("?")[2].partition("#")[0], keep_blank_values=True)
+    pairs = parse_qsl(own_target(request).partition("?")[2].partition("#")[0], keep_blank_values=True)
     return "?" + urlencode([*((name, value) for name, value in pairs if name != "lang"), ("lang", language)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -299,6 +300,19 @@ async def test_what_is_no_form_is_refused(server: Server, signed_in: tuple[str, 
     ):
         sent = {**headers, **more}
         assert (await fetch(server, "/account", method="POST", data=data, headers=sent))[0] == status, data[:40]
+
+
+@pytest.mark.parametrize("path", ["/account/sign-in", "/account/nothing", "/account", "/oauth2/authorize"])
+@pytest.mark.parametrize(
+    "query", [b"?x=\xff\xfe", b"?continue=/\xd0\xb9&lang=uk", b"?%ff", b"?x=%00", b"?lang=\xed\xa0\x80"]
+)
+async def test_bytes_that_are_no_text(server: Server, path: str, query: bytes) -> None:
+    """Whatever bytes stand in an address, nothing breaks by them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(b"GET " + path.encode() + query + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    assert answer.split(b" ", 2)[1] in (b"200", b"302", b"400", b"404"), answer[:200]
 
 
 async def test_errors_are_pages(database: str, tmp_path: Path) -> None:

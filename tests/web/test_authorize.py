@@ -93,6 +93,17 @@ async def test_a_new_account_on_the_way(browser_page: Page, oauth2: OAuth2) -> N
     assert (await oauth2.exchange(answered(browser_page.url)["code"])).status == 200
 
 
+async def test_the_pages_work_on_localhost(browser_page: Page, oauth2: OAuth2) -> None:
+    """Without public_baseurl the pages are where the listener is, also under the name localhost."""
+    await catch_callback(browser_page)
+    address = oauth2.server.url.replace("127.0.0.1", "localhost")
+    await browser_page.goto(f"{address}/oauth2/authorize?{oauth2.query()}")
+    await fill_sign_in(browser_page)
+    await browser_page.get_by_role("button", name="Allow").click()
+    await expect(browser_page.get_by_text("back in the app")).to_be_visible()
+    assert answered(browser_page.url)["iss"] == f"{address}/"
+
+
 async def test_the_client_may_say_who_signs_in(browser_page: Page, oauth2: OAuth2) -> None:
     """A hint fills in the name, and nothing else."""
     await open_request(browser_page, oauth2, login_hint="mxid:@alice:test.example")
