@@ -41,6 +41,7 @@ _FIRST_RETRY_MS = 30 * 1000
 _LONGEST_RETRY_MS = 3600 * 1000
 _MAX_ATTEMPTS = 12
 _LOOK_EVERY = 3.0  # seconds
+_LOOK_SELDOM = 3600.0  # where nothing is sent, so that what waits from before is gone once it has expired
 
 _DATABASE_GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
@@ -68,6 +69,10 @@ class MailSender:
         """Whether this server can send mail."""
         return self._config.host is not None
 
+    @property
+    def _sends(self) -> bool:
+        return self.configured or self._phone.gateway_url is not None
+
     def check_configured(self, medium: str = EMAIL) -> None:
         """:raises BadRequest: M_THREEPID_MEDIUM_NOT_SUPPORTED if this server can't send mail (or text messages)"""
         missing = None
@@ -84,8 +89,6 @@ class MailSender:
 
     async def run(self) -> None:
         """Sends what is due, until cancelled."""
-        if not self.configured and self._phone.gateway_url is None:
-            return
         while True:
             self._woken.clear()
             try:
@@ -95,7 +98,7 @@ class MailSender:
                 log.warning("The queue of mails could not be read or written: %s", error)
             _check_cancelled()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY):
+                async with asyncio.timeout(_LOOK_EVERY if self._sends else _LOOK_SELDOM):
                     await self._woken.wait()
 
     async def send_due(self) -> int:

@@ -290,3 +290,15 @@ async def test_a_woken_sender_sends_at_once(pool: Pool, mailbox: Mailbox, caplog
     await dead.send_due()
     assert "could not be sent and is tried again" in caplog.text
     assert await _queued(pool) == 1
+
+
+async def test_where_no_mail_is_sent_any_more_it_waits_and_expires(pool: Pool, mailbox: Mailbox) -> None:
+    """What was queued before the setting went away is kept for when it is back, and deleted once it has expired."""
+    await _queue(pool)
+    await _queue(pool, "eve@example.org")
+    await pool.execute("UPDATE outgoing_mail SET expires_ts = created_ts - 1 WHERE recipient = 'eve@example.org'")
+    await _sender_with(pool, {}).send_due()
+    assert [row["recipient"] for row in await pool.fetch("SELECT recipient FROM outgoing_mail")] == ["bob@example.org"]
+    await _later(pool)
+    await _sender(pool, mailbox).send_due()
+    assert len(mailbox.messages) == 1
