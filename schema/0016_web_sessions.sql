@@ -5,7 +5,9 @@ CREATE TABLE web_sessions (
     created_ts       bigint NOT NULL,
     last_seen_ts     bigint NOT NULL,
     -- When the user last proved who they are; NULL while a second factor is due, which counts as not signed in.
-    authenticated_ts bigint
+    authenticated_ts bigint,
+    -- Whether the cookie outlives the closing of the browser.
+    keep             boolean NOT NULL DEFAULT false
 );
 CREATE INDEX web_sessions_by_user ON web_sessions (user_nid);
 CREATE INDEX web_sessions_by_last_seen ON web_sessions (last_seen_ts);

@@ -43,19 +43,21 @@ def is_token(text: str) -> bool:
 
 
 async def start_session(
-    conn: Connection, user_nid: int, *, instead_of: str = "", second_factor_due: bool = False
+    conn: Connection, user_nid: int, *, instead_of: str = "", second_factor_due: bool = False, keep: bool = False
 ) -> str:
     """Signs a browser in. Inside a transaction.
 
     :param instead_of: the token that the browser held before, whose session ends
     :param second_factor_due: whether only the password has been proved
+    :param keep: whether the browser is to keep the token when it is closed
     :returns: the new token
     """
     token, now_ms = new_token(), _now_ms()
     if instead_of:
         await web_sessions.delete_session(conn, token_hash(instead_of))
+    authenticated_ts = None if second_factor_due else now_ms
     await web_sessions.insert_session(
-        conn, token_hash(token), user_nid, now_ms=now_ms, authenticated_ts=None if second_factor_due else now_ms
+        conn, token_hash(token), user_nid, now_ms=now_ms, authenticated_ts=authenticated_ts, keep=keep
     )
     return token
 

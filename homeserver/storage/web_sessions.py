@@ -9,7 +9,10 @@ from homeserver.storage.stream import Connection
 
 @dataclass(frozen=True, slots=True)
 class WebSession:
-    """A session and whose it is. `authenticated_ts` is None while a second factor is due."""
+    """A session and whose it is.
+
+    `authenticated_ts` is None while a second factor is due. With `keep` the browser keeps the cookie when it is closed.
+    """
 
     token_hash: bytes
     user_nid: int
@@ -20,18 +23,20 @@ class WebSession:
     created_ts: int
     last_seen_ts: int
     authenticated_ts: int | None
+    keep: bool
 
 
 async def insert_session(
-    conn: Connection, token_hash: bytes, user_nid: int, *, now_ms: int, authenticated_ts: int | None
+    conn: Connection, token_hash: bytes, user_nid: int, *, now_ms: int, authenticated_ts: int | None, keep: bool
 ) -> None:
     await conn.execute(
-        "INSERT INTO web_sessions (token_hash, user_nid, created_ts, last_seen_ts, authenticated_ts) "
-        "VALUES ($1, $2, $3, $3, $4)",
+        "INSERT INTO web_sessions (token_hash, user_nid, created_ts, last_seen_ts, authenticated_ts, keep) "
+        "VALUES ($1, $2, $3, $3, $4, $5)",
         token_hash,
         user_nid,
         now_ms,
         authenticated_ts,
+        keep,
     )
 
 
@@ -39,7 +44,7 @@ async def find_session(conn: Connection, token_hash: bytes) -> WebSession | None
     """A session of an account that is neither deactivated nor locked, however old the session is."""
     row = await conn.fetchrow(
         "SELECT s.token_hash, s.user_nid, u.user_id, a.displayname, a.suspended, a.shadow_banned, s.created_ts, "
-        "s.last_seen_ts, s.authenticated_ts "
+        "s.last_seen_ts, s.authenticated_ts, s.keep "
         "FROM web_sessions s JOIN accounts a USING (user_nid) JOIN users u USING (user_nid) "
         "WHERE s.token_hash = $1 AND NOT a.deactivated AND NOT a.locked",
         token_hash,

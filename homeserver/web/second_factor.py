@@ -23,25 +23,24 @@ _NOTICES = {"off": mark("The second factor is turned off.")}
 
 async def get_code(visit: Visit) -> Response:
     """Asks whoever has given the password for a code."""
-    query = visit.request.query
-    return _code_page(visit, query.string("continue", default=HOME), "keep" in query)
+    return _code_page(visit, visit.request.query.string("continue", default=HOME))
 
 
 async def post_code(visit: Visit) -> Response:
     """Takes the code; from then on the visitor is signed in."""
-    continue_to, keep = visit.text("continue", 20_000), "keep" in visit.form
+    continue_to = visit.text("continue", 20_000)
     if visit.half_way is None:
         return redirect(visit, "/account/sign-in")
     try:
         token = await prove_second_factor(visit, visit.half_way.user_nid)
     except MatrixError as error:
-        return _code_page(visit, continue_to, keep, error)
+        return _code_page(visit, continue_to, error)
     response = redirect(visit, checked_destination(continue_to))
-    set_token(visit, response, token, keep=keep)
+    set_token(visit, response, token, keep=visit.half_way.keep)
     return response
 
 
-def _code_page(visit: Visit, continue_to: str, keep: bool, error: MatrixError | None = None) -> Response:
+def _code_page(visit: Visit, continue_to: str, error: MatrixError | None = None) -> Response:
     continue_to = checked_destination(continue_to)
     if visit.session is not None:
         return redirect(visit, continue_to)
@@ -53,7 +52,6 @@ def _code_page(visit: Visit, continue_to: str, keep: bool, error: MatrixError | 
         status=error.status if error is not None else 200,
         form_targets=onward_targets(continue_to, visit.services.config.web.trusted_clients),
         continue_to=continue_to,
-        keep=keep,
         problem=sentence(visit, error, WRONG_CODE) if error is not None else "",
     )
 

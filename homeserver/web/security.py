@@ -67,11 +67,11 @@ async def post_password(visit: Visit) -> Response:
             await mark_changed(write, account.user_nid, gone)
         await delete_all_sessions(write.conn, account.user_nid)
         await notify_password_changed(write.conn, services.config, account.user_nid, language=visit.language)
-        token = await start_session(write.conn, account.user_nid)
+        token = await start_session(write.conn, account.user_nid, keep=user.keep)
     visit.request.sessions_changed(account.user_nid)
     services.mail.wake()
     response = redirect(visit, "/account/security?done=password")
-    set_token(visit, response, token, keep=True)
+    set_token(visit, response, token, keep=user.keep)
     return response
 
 

@@ -87,10 +87,10 @@ async def post_sessions_end(visit: Visit) -> Response:
         await end_sessions(write, user_nid)
         await delete_all_sessions(write.conn, user_nid)
         if stay:
-            token = await start_session(write.conn, user_nid)
+            token = await start_session(write.conn, user_nid, keep=visit.user.keep)
     visit.request.sessions_changed(user_nid)
     response = redirect(visit, "/account/sessions?done=others" if stay else "/account/sign-in?done=everywhere")
-    set_token(visit, response, token, keep=stay)
+    set_token(visit, response, token, keep=stay and visit.user.keep)
     return response
 
 

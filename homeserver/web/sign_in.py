@@ -102,13 +102,12 @@ async def signed_in(
     """
     async with visit.services.pool.acquire() as conn, conn.transaction():
         due = ask_second_factor and (await two_factor.status(conn, account.user_nid)).enabled
-        token = await start_session(conn, account.user_nid, instead_of=visit.token, second_factor_due=due)
+        token = await start_session(conn, account.user_nid, instead_of=visit.token, second_factor_due=due, keep=keep)
         if also is not None:
             await also(conn, token)
     destination = checked_destination(continue_to)
     if due:
-        query = {"continue": destination, **({"keep": "yes"} if keep else {})}
-        destination = f"/account/second-factor?{urlencode(query)}"
+        destination = f"/account/second-factor?{urlencode({'continue': destination})}"
     response = redirect(visit, destination)
     set_token(visit, response, token, keep=keep and not due)
     return response
@@ -159,7 +158,7 @@ async def post_confirm(visit: Visit) -> Response:
     except MatrixError as error:
         return await _confirm_page(visit, continue_to, error, WRONG_CODE)
     response = redirect(visit, checked_destination(continue_to))
-    set_token(visit, response, token, keep=True)
+    set_token(visit, response, token, keep=visit.user.keep)
     return response
 
 

@@ -38,6 +38,23 @@ async def test_a_name_may_be_written_in_any_way(browser_page: Page, server: Serv
         await browser_page.get_by_role("button", name="Sign out here").click()
 
 
+async def test_the_browser_keeps_what_it_was_told_to_keep(browser_page: Page, server: Server, alice: Api) -> None:
+    """Only with the box ticked does the cookie outlive the browser, and proving it once more changes nothing there."""
+    for keep in (False, True):
+        await browser_page.context.clear_cookies()
+        await browser_page.goto(f"{server.url}/account")
+        await browser_page.get_by_label("Stay signed in in this browser").set_checked(keep)
+        await fill_sign_in(browser_page)
+        await browser_page.goto(f"{server.url}/account/confirm")
+        for _ in range(2):
+            cookies = {one["name"]: one for one in await browser_page.context.cookies()}
+            assert (cookies["talkpai_session"]["expires"] > 0) == keep
+            await browser_page.goto(f"{server.url}/account/confirm")
+            await browser_page.get_by_label("Password").fill(PASSWORD)
+            await browser_page.get_by_role("button", name="Continue").click()
+            await expect(browser_page.get_by_role("heading", name="Profile")).to_be_visible()
+
+
 async def test_the_language_can_be_switched(browser_page: Page, server: Server) -> None:
     """The page comes in the browser's language until another one is chosen, which is remembered."""
     await browser_page.goto(f"{server.url}/account/sign-in?continue=/account/security")
