@@ -147,3 +147,39 @@ async def test_an_account_that_needs_an_address(browser_page: Page, database: st
             await expect(browser_page.get_by_text("@carol:test.example", exact=True)).to_be_visible()
             await browser_page.goto(f"{server.url}/account/emails")
             await expect(browser_page.get_by_role("strong").get_by_text("carol@example.org")).to_be_visible()
+
+
+async def test_an_address_is_proved_for_a_client(browser_page: Page, database: str, tmp_path: Path) -> None:
+    """A client that knows no mail stage registers with an address that was proved on the page for it."""
+    port = free_port()
+    async with smtp_server() as mailbox:
+        config = server_config(
+            database,
+            tmp_path,
+            listeners=[{"port": port}],
+            public_baseurl=f"http://127.0.0.1:{port}",
+            email=email_settings(mailbox),
+            registration={"mode": "open", "email": "required"},
+        )
+        async with running_server(config) as server, open_api(server.url) as api:
+            body = {"username": "carol", "password": NEW_PASSWORD}
+            session = (await api.post("/register", body)).body["session"]
+            path = f"/_matrix/client/v3/auth/m.login.email.identity/fallback/web?session={session}"
+            await browser_page.goto(server.url + path)
+            await browser_page.get_by_label("E-mail address").fill("no address")
+            await browser_page.get_by_label("E-mail address").evaluate("field => { field.type = 'text' }")
+            await browser_page.get_by_role("button", name="Send the mail").click()
+            await expect(browser_page.get_by_role("alert")).to_have_text("This is not an e-mail address.")
+            await browser_page.get_by_label("E-mail address").fill("carol@example.org")
+            await browser_page.get_by_role("button", name="Send the mail").click()
+            await browser_page.get_by_role("button", name="I have confirmed it").click()
+            await expect(browser_page.get_by_role("alert")).to_contain_text("not confirmed yet")
+            tab = await browser_page.context.new_page()
+            await tab.goto(await mailbox.link())
+            await tab.get_by_role("button").first.click()
+            await browser_page.get_by_role("button", name="I have confirmed it").click()
+            await expect(browser_page.get_by_role("heading", name="Thank you")).to_be_visible()
+            answer = await api.post("/register", {**body, "auth": {"session": session}})
+            assert (answer.status, answer.body["user_id"]) == (200, "@carol:test.example")
+            mine = Api(api.session, api.url, answer.body["access_token"])
+            assert (await mine.get("/account/3pid")).body["threepids"][0]["address"] == "carol@example.org"
