@@ -37,3 +37,10 @@ CREATE TABLE accepted_terms (
     accepted_ts bigint NOT NULL,
     PRIMARY KEY (user_nid, policy, version)
 );
+
+-- Nonces of registrations with the shared secret that have been used. Those that have expired count no more anyway.
+CREATE TABLE used_registration_nonces (
+    nonce_hash bytea PRIMARY KEY,
+    expires_ts bigint NOT NULL
+);
+CREATE INDEX used_registration_nonces_expires ON used_registration_nonces (expires_ts);

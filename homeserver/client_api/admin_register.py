@@ -1,7 +1,7 @@
 """Accounts made by who knows the shared secret: scripts, and tools written for Synapse, whose protocol this is.
 
 A request carries a nonce of this server and a MAC of what is to be made, keyed with the secret. The nonce says by
-itself when it was given out and by whom, so none are kept; a request sent twice only finds that the name is taken.
+itself when it was given out and by whom, so only those are kept, for a minute, that a right MAC has used up.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from homeserver.services import Services
 from homeserver.storage import audit_log
 from homeserver.storage.accounts import update_profile_field
 from homeserver.storage.audit_log import Actor
+from homeserver.storage.registration_nonces import use_nonce
 
 _NONCE_SECONDS = 60
 _PATH = "/_synapse/admin/v1/register"
@@ -43,6 +44,7 @@ async def post_register(services: Services, request: ApiRequest) -> JsonObject:
     displayname = string(body, "displayname", max_length=256)
     async with services.login_attempts.guess("code", address_key(request.client_address)):
         _check_mac(secret, body, username, password, admin)
+    await _use_nonce(services, string(body, "nonce", required=True))
     localpart = wanted_localpart(username)
     async with services.pool.acquire() as conn:
         await check_available(conn, request.http.appservices, server_name=services.server_name, localpart=localpart)
@@ -74,6 +76,14 @@ def _check_mac(secret: bytes, body: JsonObject, username: str, password: str, ad
     given = string(body, "mac", required=True, max_length=255)
     if not hmac.compare_digest(expected.encode(), given.encode()):
         raise Forbidden("The MAC is wrong")
+
+
+async def _use_nonce(services: Services, nonce: str) -> None:
+    """:raises BadRequest: if it has been used; of several requests with it at once one goes on"""
+    now_ms = int(time.time() * 1000)
+    async with services.pool.acquire() as conn:
+        if not await use_nonce(conn, nonce, now_ms=now_ms, expires_ts=now_ms + 2 * _NONCE_SECONDS * 1000):
+            raise BadRequest("The nonce has been used")
 
 
 def _is_fresh(secret: bytes, nonce: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -210,6 +211,22 @@ async def test_a_wrong_mac_makes_nothing(closed: Api) -> None:
     for bad in ("made-up", nonce[:-1], "0-" + nonce, ""):
         signed = {**body, "nonce": bad, "mac": _mac(bad, "root", PASSWORD, "admin")}
         assert (await closed.post(path, signed)).status == 400
+
+
+async def test_a_nonce_of_the_shared_secret_counts_once(closed: Api) -> None:
+    """Of many requests that are signed with one nonce, at once or later, one makes its account."""
+    path = "/_synapse/admin/v1/register"
+    nonce = (await closed.get(path)).body["nonce"]
+    signed = [
+        {"nonce": nonce, "username": name, "password": PASSWORD, "mac": _mac(nonce, name, PASSWORD, "notadmin")}
+        for name in (*(f"user{n}" for n in range(6)), "same", "same")
+    ]
+    answers = await asyncio.gather(*(closed.post(path, body) for body in signed))
+    assert sorted(answer.status for answer in answers) == [200] + [400] * 7
+    answer = await closed.post(
+        path, {**signed[0], "username": "later", "mac": _mac(nonce, "later", PASSWORD, "notadmin")}
+    )
+    assert (answer.status, answer.errcode) == (400, "M_UNKNOWN")
 
 
 async def test_without_a_shared_secret_there_is_nothing_to_sign_with(api: Api) -> None:
