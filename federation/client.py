@@ -391,6 +391,22 @@ class FederationClient:
         ) as stream:
             yield stream
 
+    @asynccontextmanager
+    async def download_media_unauthenticated(
+        self, destination: str, media_id: str, *, max_bytes: int, timeout_ms: int = 20_000
+    ) -> AsyncIterator[RemoteBody]:
+        """The file itself, as servers gave it before they asked who asks. Not signed.
+
+        # spec: client-server-api/#get_matrixmediav3downloadservernamemediaid
+        """
+        path = _path("/_matrix/media/v3/download", destination, media_id)
+        # spec: server-server-api/#content-repository: so that two servers don't ask one another for ever
+        uri = _uri(path, [("allow_remote", "false"), ("timeout_ms", str(timeout_ms))])
+        async with self._transport.stream(
+            destination, uri, timeout=timeout_ms / 1000 + 120, max_bytes=max_bytes
+        ) as stream:
+            yield stream
+
 
 if TYPE_CHECKING:
 

@@ -6,6 +6,7 @@ are what signatures are checked with.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from homeserver.remote import RemoteError
 
 DEFAULT_MAX_BYTES = 4 * 1024 * 1024
 _FAILED_MS = 60_000
+_ERROR_BYTES = 64 * 1024  # of an error's body
 
 
 class Transport:
@@ -129,7 +131,7 @@ class Transport:
                 ) as stream:
                     opened = True
                     if not 200 <= stream.status < 300:
-                        raise RemoteError(destination, stream.status)
+                        raise await _streamed_error(destination, stream)
                     yield stream
                     return
             except RequestFailed as failure:
@@ -157,6 +159,20 @@ async def _once_more_if_lost(send: Callable[[Route], Any], route: Route) -> Resp
     return response
 
 
+async def _streamed_error(destination: str, stream: Stream) -> RemoteError:
+    body = bytearray()
+    with contextlib.suppress(RequestFailed):
+        async for piece in stream.chunks():
+            body += piece
+            if len(body) > _ERROR_BYTES:
+                break
+    try:
+        answer = decode_json(bytes(body[:_ERROR_BYTES]))
+    except NotJson:
+        answer = None
+    return _error(destination, stream.status, answer)
+
+
 def _answer(destination: str, response: Response) -> Any:
     try:
         answer = decode_json(response.body)
@@ -166,11 +182,15 @@ def _answer(destination: str, response: Response) -> Any:
             raise Unavailable(f"{destination} answered with something that is not JSON") from None
     if 200 <= response.status < 300:
         return answer
+    raise _error(destination, response.status, answer)
+
+
+def _error(destination: str, status: int, answer: Any) -> RemoteError:
     fields = answer if isinstance(answer, dict) else {}
     errcode, message = fields.get("errcode"), fields.get("error")
-    raise RemoteError(
+    return RemoteError(
         destination,
-        response.status,
+        status,
         errcode if isinstance(errcode, str) else None,
         message if isinstance(message, str) else "",
         fields,

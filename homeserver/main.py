@@ -55,6 +55,9 @@ from homeserver.config import Config, ConfigError, ListenerConfig
 from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
 from homeserver.mail import MailSender
+from homeserver.media.remote_files import RemoteFiles
+from homeserver.media.repository import Media
+from homeserver.media.store import DiskStore
 from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
@@ -218,6 +221,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(services.guest_access.run))
         await stack.enter_async_context(_background(services.jobs.run))
         await stack.enter_async_context(_background(services.mail.run))
+        await stack.enter_async_context(_background(services.media.run))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
@@ -239,7 +243,11 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
         server_name=config.server_name,
         signing_key=signing_key,
     )
-    async with _outbound(config) as outbound, _remote(config, signing_key, stream.pool, outbound) as remote:
+    async with (
+        _outbound(config) as outbound,
+        _remote(config, signing_key, stream.pool, outbound) as remote,
+        _media(config, stream.pool, remote, outbound) as media,
+    ):
         receiver = Receiver(timeline, remote)
         membership = Membership(timeline, receiver, RemoteJoins(timeline, receiver))
         typing = TypingUsers(changes)
@@ -274,7 +282,29 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             outbound=outbound,
             single_sign_on={one.id: OidcProvider(one, outbound) for one in config.single_sign_on.providers},
             mail=_mail_sender(config, stream.pool, outbound),
+            media=media,
         )
+
+
+@asynccontextmanager
+async def _media(
+    config: Config, pool: Pool, remote: FederationClient, outbound: OutboundClient
+) -> AsyncIterator[Media]:
+    """The content repository, its files in a directory."""
+    store = DiskStore(config.media_dir)
+    store.prepare()
+    remote_files = RemoteFiles(pool, store, remote, outbound, max_bytes=config.media.remote_bytes)
+    try:
+        yield Media(
+            pool,
+            store,
+            remote_files,
+            config.media,
+            server_name=config.server_name,
+            upload_bytes=config.limits.upload_bytes,
+        )
+    finally:
+        await remote_files.close()
 
 
 @asynccontextmanager

@@ -243,6 +243,14 @@ class Remote(Protocol):
         # spec: server-server-api/#get_matrixfederationv1mediadownloadmediaid
         """
 
+    def download_media_unauthenticated(
+        self, destination: str, media_id: str, *, max_bytes: int, timeout_ms: int = 20_000
+    ) -> AbstractAsyncContextManager[RemoteBody]:
+        """The file itself, from a server that does not know the endpoint above.
+
+        # spec: client-server-api/#get_matrixmediav3downloadservernamemediaid
+        """
+
     async def check_event(self, event: Event) -> None:
         """Checks that every server that must have signed the event did, with a key that was valid then.
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from homeserver.changes import Changes
     from homeserver.config import Config
     from homeserver.mail import MailSender
+    from homeserver.media.repository import Media
     from homeserver.outbound import OutboundClient
     from homeserver.protocol.signing import SigningKey
     from homeserver.rate_limits import RateLimits
@@ -66,6 +67,7 @@ class Services:
     outbound: OutboundClient
     single_sign_on: Mapping[str, Provider]
     mail: MailSender
+    media: Media
 
     @property
     def server_name(self) -> str:

@@ -24,6 +24,8 @@ from homeserver.client_api import (
     login,
     login_get_token,
     logout,
+    media,
+    media_upload,
     mutual_rooms,
     notifications,
     oauth2,
@@ -126,6 +128,8 @@ CLIENT_ROUTES: list[Route] = [
     *user_directory.ROUTES,
     *to_device.ROUTES,
     *key_changes.ROUTES,
+    *media.ROUTES,
+    *media_upload.ROUTES,
 ]
 
 # Served where a listener serves `admin`.

@@ -16,6 +16,7 @@ from homeserver.config.base import ConfigError
 from homeserver.config.describe import describe
 from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.load import load_config
+from homeserver.config.media import MediaConfig
 from homeserver.config.oauth2 import OAuth2ClientConfig, OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 from homeserver.config.sections import (
@@ -47,6 +48,7 @@ __all__ = [
     "LimitsConfig",
     "ListenerConfig",
     "LoggingConfig",
+    "MediaConfig",
     "OAuth2ClientConfig",
     "OAuth2Config",
     "OldSigningKey",

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from homeserver.config.base import AbsolutePath, FromFile, Network, NumericText, Section
 from homeserver.config.email import EmailConfig, PhoneConfig
 from homeserver.config.identity_servers import IdentityServersConfig
+from homeserver.config.media import MediaConfig
 from homeserver.config.oauth2 import OAuth2Config, SessionsConfig
 from homeserver.config.registration import PasswordsConfig, RegistrationConfig
 from homeserver.config.single_sign_on import SingleSignOnConfig
@@ -442,6 +443,7 @@ class Config(Section):
     rate_limits: RateLimitsConfig = Field(
         RateLimitsConfig(), description="How often something may be done before it is refused with M_LIMIT_EXCEEDED."
     )
+    media: MediaConfig = Field(MediaConfig(), description="Files that people upload and that other servers give.")
     limits: LimitsConfig = Field(LimitsConfig(), description="Largest sizes, in bytes or with a unit such as 50MiB.")
     application_services: tuple[AbsolutePath, ...] = Field(
         (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, overload
 from urllib.parse import parse_qsl
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MAX_INTEGER = 2**63 - 1  # what a bigint column holds
 _BODY_TIMEOUT = 120.0  # seconds until a body must have come
+_STREAM_PAUSE = 60.0  # seconds within which the next piece of a streamed body must come
+_STREAM_TIMEOUT = 3600.0  # … and all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,33 @@ class ApiRequest:
         if len(body) > limit:
             raise TooLarge(f"The body is larger than {limit} bytes")
         return body
+
+    async def stream(self, max_bytes: int) -> AsyncIterator[bytes]:
+        """The body as it comes, at most `max_bytes`, whatever its announced length.
+
+        :raises TooLarge: before more than that was given
+        :raises BadRequest: if the client does not send all of it, or too slowly
+        """
+        if not self.raw.can_read_body:
+            return
+        if (self.raw.content_length or 0) > max_bytes:
+            raise TooLarge(f"The body is larger than {max_bytes} bytes")
+        if self.headers.get("Expect", "").lower() == "100-continue" and self.raw.transport is not None:
+            self.raw.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        size = 0
+        ends = asyncio.get_running_loop().time() + _STREAM_TIMEOUT
+        while True:
+            try:
+                async with asyncio.timeout_at(min(ends, asyncio.get_running_loop().time() + _STREAM_PAUSE)):
+                    chunk = await self.raw.content.readany()
+            except (web.RequestPayloadError, ConnectionError, TimeoutError):
+                raise BadRequest("The body is incomplete") from None
+            if not chunk:
+                return
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(f"The body is larger than {max_bytes} bytes")
+            yield chunk
 
     async def json(self, *, allow_empty: bool = False) -> JsonObject:
         """The JSON object in the body; `{}` for an empty body where that is allowed.
