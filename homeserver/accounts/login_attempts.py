@@ -25,6 +25,7 @@ from homeserver.protocol.errors import Forbidden, LimitExceeded
 from homeserver.protocol.identifiers import is_user_id
 from homeserver.rate_limits import address_key
 from homeserver.storage import rate_limits
+from homeserver.storage.accounts import find_account
 from homeserver.storage.stream import Connection, Pool
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,15 @@ class LoginAttempts:
                 await _take(conn, bucket, limit)
 
     async def failed(self, address: str, user_id: str, *, name: str = "login") -> None:
-        """The attempt was wrong: it stays counted, and the operator may read about it."""
-        log.info("A wrong secret for %s from %s (%s)", user_id[:255], address or "an unknown address", name)
+        """The attempt was wrong: it stays counted, and the operator may read about it.
+
+        The name is told only if it is somebody's here: people type passwords where names belong.
+        """
+        whose = "nobody"
+        if is_user_id(user_id):
+            async with self._pool.acquire() as conn:
+                whose = user_id if await find_account(conn, user_id) is not None else whose
+        log.info("A wrong secret for %s from %s (%s)", whose, address or "an unknown address", name)
 
     async def succeeded(self, address: str, user_id: str, *, name: str = "login") -> None:
         """The attempt was right: it does not count, and the address is known from now on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -192,6 +193,24 @@ async def test_what_people_type_is_not_stored(pool: Pool) -> None:
         assert await _allowed(attempts, "192.0.2.1", text)
     rows = await pool.fetch("SELECT encode(key, 'escape') AS key FROM rate_limits")
     assert all(len(row["key"]) < 100 and "hunter2" not in row["key"] for row in rows)
+
+
+async def test_what_was_typed_for_a_name_is_not_logged(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    """The operator reads whose secret was tried from where; of a name that is nobody's, nothing."""
+    await _alice(pool)
+    attempts = _attempts(pool)
+    with caplog.at_level(logging.DEBUG):
+        for user_id in (
+            _ALICE,
+            "@hunter2:test.example",
+            "@\ud800hunter2:a",
+            "@hunter2\0:a",
+            "email hunter2@example.org",
+        ):
+            await attempts.failed("192.0.2.1", user_id)
+    assert f"A wrong secret for {_ALICE} from 192.0.2.1" in caplog.text
+    assert caplog.text.count("A wrong secret for nobody") == 4
+    assert "hunter2" not in caplog.text
 
 
 async def test_addresses_kept_are_bounded(pool: Pool) -> None:
