@@ -9,6 +9,7 @@ from federation import (
     joins,
     knocks,
     leaves,
+    media,
     public_rooms,
     queries,
     space_hierarchy,
@@ -62,6 +63,7 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
         f"{_V1}/exchange_third_party_invite/{{roomId}}",
         third_party_invites.put_exchange_third_party_invite,
     ),
+    ("GET", f"{_V1}/media/download/{{mediaId}}", media.get_download),
     ("GET", f"{_V1}/timestamp_to_event/{{roomId}}", timestamp_to_event.get_timestamp_to_event),
 ]
 
