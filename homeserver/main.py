@@ -58,11 +58,13 @@ from homeserver.mail import MailSender
 from homeserver.media.remote_files import RemoteFiles
 from homeserver.media.repository import Media
 from homeserver.media.store import DiskStore
+from homeserver.media.thumbnails import Thumbnails
 from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of, localpart_of
 from homeserver.protocol.signing import SigningKey, parse_verify_key
+from homeserver.push.sender import PushSender
 from homeserver.rate_limits import RateLimits
 from homeserver.rooms.backfill import Backfiller
 from homeserver.rooms.delayed_events import DelayedEvents
@@ -222,6 +224,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(services.jobs.run))
         await stack.enter_async_context(_background(services.mail.run))
         await stack.enter_async_context(_background(services.media.run))
+        await stack.enter_async_context(_push(services))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
@@ -294,17 +297,21 @@ async def _media(
     store = DiskStore(config.media_dir)
     store.prepare()
     remote_files = RemoteFiles(pool, store, remote, outbound, max_bytes=config.media.remote_bytes)
+    pixels, processes = config.media.max_thumbnail_pixels, config.media.thumbnail_processes
+    thumbnails = Thumbnails(pool, store, max_pixels=pixels, processes=processes)
     try:
         yield Media(
             pool,
             store,
             remote_files,
+            thumbnails,
             config.media,
             server_name=config.server_name,
             upload_bytes=config.limits.upload_bytes,
         )
     finally:
         await remote_files.close()
+        await thumbnails.close()
 
 
 @asynccontextmanager
@@ -369,6 +376,15 @@ async def _remote(
         trusted_key_servers=settings.trusted_key_servers,
     )
     yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
+
+
+@asynccontextmanager
+async def _push(services: Services) -> AsyncIterator[None]:
+    """What tells devices of events, as long as the block lasts."""
+    sender = PushSender(services)
+    services.changes.add_listener(sender.wake)
+    async with _background(sender.run):
+        yield
 
 
 @asynccontextmanager

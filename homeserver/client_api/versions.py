@@ -26,6 +26,7 @@ UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.msc3981": True,  # relations of relations
     "org.matrix.msc4222": True,  # the state after a sync's timeline
     "org.matrix.msc3391": True,  # deletion of account data
+    "org.matrix.msc3881": True,  # pushers switched off from another device
     "org.matrix.msc4140": True,  # delayed events
     "org.matrix.msc4155": True,  # filters of invitations
     "org.matrix.msc4380": True,  # blocked invitations

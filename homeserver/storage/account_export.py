@@ -131,6 +131,14 @@ SECTIONS = (
         ("rules",),
     ),
     Section(
+        "pushers.json",
+        "where notifications are sent",
+        ("pushers",),
+        "SELECT kind, app_id, pushkey, app_display_name, device_display_name, profile_tag, lang, data, enabled, set_ts "
+        "FROM pushers WHERE user_nid = $1 ORDER BY pusher_id",
+        ("data",),
+    ),
+    Section(
         "rooms.json",
         "rooms and what the user is in them",
         ("room_members",),

@@ -28,6 +28,7 @@ ENDED = (
     "presence",
     "login_addresses",
     "rate_limit_overrides",
+    "pushers",
 )
 
 # Gone besides if the user wants to be forgotten.

@@ -19,6 +19,7 @@ ROOM_TABLES = (
     "missing_prev_events",
     "network_rooms",
     "notified_threads",
+    "push_queue",
     "quiet_spans",
     "read_marks",
     "receipts",
