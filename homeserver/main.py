@@ -58,7 +58,6 @@ from homeserver.mail import MailSender
 from homeserver.media.remote_files import RemoteFiles
 from homeserver.media.repository import Media
 from homeserver.media.store import DiskStore
-from homeserver.media.thumbnails import Thumbnails
 from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
@@ -224,7 +223,7 @@ async def running_server(config: Config) -> AsyncIterator[Server]:
         await stack.enter_async_context(_background(services.jobs.run))
         await stack.enter_async_context(_background(services.mail.run))
         await stack.enter_async_context(_background(services.media.run))
-        await stack.enter_async_context(_push(services))
+        await stack.enter_async_context(_background(PushSender(services).run))
         await _make_senders(pool, appservices)
         federation = await stack.enter_async_context(_federation(services))
         http = _http_server(services, appservices, activity)
@@ -297,21 +296,17 @@ async def _media(
     store = DiskStore(config.media_dir)
     store.prepare()
     remote_files = RemoteFiles(pool, store, remote, outbound, max_bytes=config.media.remote_bytes)
-    pixels, processes = config.media.max_thumbnail_pixels, config.media.thumbnail_processes
-    thumbnails = Thumbnails(pool, store, max_pixels=pixels, processes=processes)
     try:
         yield Media(
             pool,
             store,
             remote_files,
-            thumbnails,
             config.media,
             server_name=config.server_name,
             upload_bytes=config.limits.upload_bytes,
         )
     finally:
         await remote_files.close()
-        await thumbnails.close()
 
 
 @asynccontextmanager
@@ -376,15 +371,6 @@ async def _remote(
         trusted_key_servers=settings.trusted_key_servers,
     )
     yield FederationClient(transport, key_ring, origin=config.server_name, signing_key=signing_key)
-
-
-@asynccontextmanager
-async def _push(services: Services) -> AsyncIterator[None]:
-    """What tells devices of events, as long as the block lasts."""
-    sender = PushSender(services)
-    services.changes.add_listener(sender.wake)
-    async with _background(sender.run):
-        yield
 
 
 @asynccontextmanager

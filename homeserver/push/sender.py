@@ -131,10 +131,7 @@ class PushSender:
         self._closed = False
         self._read: int | None = None
         self._saved = 0
-
-    def wake(self) -> None:
-        """Something was committed."""
-        self._wake.set()
+        services.changes.add_listener(self._wake.set)
 
     async def run(self) -> None:
         """Fans out and sends until cancelled."""
