@@ -74,6 +74,8 @@ class _Things(NamedTuple):
     next_batch: str
     versions: list[str]  # of key backups, the older one first
     refresh_token: str
+    media: str  # the id of a file
+    awaited: list[str]  # ids of files that have yet to be uploaded
 
 
 async def _ok(answer: Answer) -> Any:
@@ -130,6 +132,10 @@ async def set_stage(api: Api, number: int) -> Stage:
     login = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD, "refresh_token": True}
     refreshable = await _ok(await api.post("/login", login))
     next_batch = (await _ok(await alice.get("/sync")))["next_batch"]
+    media = await _ok(
+        await alice.post("/_matrix/media/v3/upload", body=b"a file", headers={"Content-Type": "text/plain"})
+    )
+    awaited = [await _ok(await alice.post("/_matrix/media/v1/create")) for _ in range(5)]
     page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
     things = _Things(
         alice=alice,
@@ -148,8 +154,14 @@ async def set_stage(api: Api, number: int) -> Stage:
         next_batch=next_batch,
         versions=versions,
         refresh_token=refreshable["refresh_token"],
+        media=_media_id(media),
+        awaited=[_media_id(one) for one in awaited],
     )
     return Stage(alice, bob, room, message, _known(things), _hints(things))
+
+
+def _media_id(answer: dict[str, Any]) -> str:
+    return str(answer["content_uri"]).rpartition("/")[2]
 
 
 def _known(made: _Things) -> Known:
@@ -218,6 +230,10 @@ def _hints(made: _Things) -> Mapping[str, Known]:
     for verb in ("get", "put", "delete"):
         for what in ("RoomKeyBySessionId", "RoomKeysByRoomId", "RoomKeys", "RoomKeysVersion"):
             hints[verb + what] = current
+    for name in ("getContent", "getContentOverrideName"):
+        for suffix in ("", "Authed"):
+            hints[name + suffix] = {"servername": ["test.example"], "mediaid": [made.media]}
+    hints["uploadContentToMXC"] = {"servername": ["test.example"], "mediaid": made.awaited}
     hints["deleteRoomKeysVersion"] = {"version": made.versions[:1]}
     hints["setPushRule"] = {"ruleid": ["cake", "icing"], "actions": [["notify"], []]}
     return hints
