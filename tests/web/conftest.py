@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from homeserver.accounts import two_factor
+from tests.web.pages import NOW_MS
+
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -44,6 +47,11 @@ def chromium_address() -> Iterator[str]:
         finally:
             process.terminate()
             process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def _steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_factor, "_now_ms", lambda: NOW_MS)
 
 
 @pytest.fixture

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+import pyotp
 from axe_playwright_python.base import AXE_SCRIPT  # type: ignore[import-untyped]
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 from yarl import URL
 
 from homeserver.main import Server
@@ -26,6 +28,29 @@ async def sign_in(page: Page, url: str, name: str = "alice", password: str = PAS
     """Opens the account and signs in on the way."""
     await page.goto(f"{url}/account")
     await fill_sign_in(page, name, password)
+
+
+NOW_MS = int(time.time() * 1000)
+"""What the clock of second factors shows in these tests: codes of half a minute are no race with a slow browser."""
+
+
+def code_of(secret: str, step: int = 0) -> str:
+    """What the authenticator app shows now, or some steps of 30 seconds from now."""
+    return pyotp.TOTP(secret).at(NOW_MS // 1000 + 30 * step)
+
+
+async def set_up_second_factor(page: Page) -> tuple[str, list[str]]:
+    """Sets the second factor up, on its page; returns the secret and the backup codes."""
+    await page.get_by_role("button", name="Set up").click()
+    await expect(page.get_by_role("img", name="QR code for the authenticator app")).to_be_visible()
+    secret = (await page.locator(".secret").inner_text()).replace(" ", "").replace("\xa0", "")
+    await page.get_by_label("Code that the app shows now").fill("000000")
+    await page.get_by_role("button", name="Turn on").click()
+    await expect(page.get_by_role("alert")).to_contain_text("This code is not right.")
+    await page.get_by_label("Code that the app shows now").fill(code_of(secret, -1))
+    await page.get_by_role("button", name="Turn on").click()
+    await expect(page.get_by_role("heading", name="Backup codes")).to_be_visible()
+    return secret, await page.locator("ol.codes li").all_inner_texts()
 
 
 async def form_token(page: Page) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import pyotp
 from playwright.async_api import BrowserContext, Page, expect
 
 from homeserver.accounts.web_sessions import start_session
 from homeserver.main import Server, running_server
 from tests.support.api import PASSWORD, Api, open_api
 from tests.support.servers import server_config
-from tests.web.pages import fetch, fill_sign_in, sign_in
+from tests.web.pages import code_of, fetch, fill_sign_in, sign_in
 
 _TERMS = [{"id": "terms", "version": "1", "texts": {"en": {"name": "House rules", "url": "https://example.org/rules"}}}]
 _LOGIN = "/_matrix/static/client/login/"
@@ -160,14 +158,14 @@ async def test_both_factors_are_proved_on_pages(browser_page: Page, server: Serv
     await browser_page.goto(f"{server.url}/account/two-factor")
     await browser_page.get_by_role("button", name="Set up").click()
     secret = (await browser_page.locator(".secret").inner_text()).replace(" ", "").replace("\xa0", "")
-    await browser_page.get_by_label("Code that the app shows now").fill(pyotp.TOTP(secret).at(time.time() - 30))
+    await browser_page.get_by_label("Code that the app shows now").fill(code_of(secret, -1))
     await browser_page.get_by_role("button", name="Turn on").click()
     answer = await alice.delete("/devices/OLD", {})
     assert answer.body["flows"] == [{"stages": ["m.login.password", "org.talkpai.totp"]}]
     session = answer.body["session"]
     for stage, label, proof in (
         ("m.login.password", "Password", PASSWORD),
-        ("org.talkpai.totp", "Code of your authenticator app", pyotp.TOTP(secret).now()),
+        ("org.talkpai.totp", "Code of your authenticator app", code_of(secret)),
     ):
         assert (await alice.delete("/devices/OLD", {"auth": {"session": session}})).status == 401
         await browser_page.goto(fallback(server, stage, session))

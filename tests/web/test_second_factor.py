@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import pyotp
 from playwright.async_api import BrowserContext, Page, expect
 
 from homeserver.main import Server, running_server
 from tests.support.api import PASSWORD, Api, open_api
 from tests.support.oauth2 import registered
 from tests.support.servers import server_config
-from tests.web.pages import fill_sign_in, sign_in
-
-
-def code_of(secret: str, step: int = 0) -> str:
-    """What the app shows now, or some steps of 30 seconds from now."""
-    return pyotp.TOTP(secret).at(time.time() + 30 * step)
-
-
-async def set_up(page: Page) -> tuple[str, list[str]]:
-    """Sets the second factor up, on its page; returns the secret and the backup codes."""
-    await page.get_by_role("button", name="Set up").click()
-    await expect(page.get_by_role("img", name="QR code for the authenticator app")).to_be_visible()
-    secret = (await page.locator(".secret").inner_text()).replace(" ", "").replace("\xa0", "")
-    await page.get_by_label("Code that the app shows now").fill("000000")
-    await page.get_by_role("button", name="Turn on").click()
-    await expect(page.get_by_role("alert")).to_contain_text("This code is not right.")
-    await page.get_by_label("Code that the app shows now").fill(code_of(secret, -1))
-    await page.get_by_role("button", name="Turn on").click()
-    await expect(page.get_by_role("heading", name="Backup codes")).to_be_visible()
-    return secret, await page.locator("ol.codes li").all_inner_texts()
+from tests.web.pages import code_of, fill_sign_in, set_up_second_factor, sign_in
 
 
 async def test_set_up_asked_for_and_turned_off(
@@ -42,7 +21,7 @@ async def test_set_up_asked_for_and_turned_off(
     here, elsewhere = [await (await open_browser()).new_page() for _ in range(2)]
     await sign_in(here, server.url)
     await here.goto(f"{server.url}/account/two-factor")
-    secret, codes = await set_up(here)
+    secret, codes = await set_up_second_factor(here)
     assert len(codes) == 10
     await sign_in(elsewhere, server.url)
     await expect(elsewhere.get_by_role("heading", name="Second step")).to_be_visible()
@@ -70,7 +49,7 @@ async def test_half_way_is_nowhere(browser_page: Page, server: Server, alice: Ap
     """Who has given only the password can neither authorize a client nor get a token, and not for long go on."""
     await sign_in(browser_page, server.url)
     await browser_page.goto(f"{server.url}/account/two-factor")
-    secret, _ = await set_up(browser_page)
+    secret, _ = await set_up_second_factor(browser_page)
     await browser_page.context.clear_cookies()
     await sign_in(browser_page, server.url)
     oauth2 = await registered(server, alice)
@@ -95,7 +74,7 @@ async def test_something_grave_takes_a_code_too(browser_page: Page, server: Serv
     """A proof that is renewed is renewed with both factors."""
     await sign_in(browser_page, server.url)
     await browser_page.goto(f"{server.url}/account/two-factor")
-    secret, _ = await set_up(browser_page)
+    secret, _ = await set_up_second_factor(browser_page)
     async with server.services.pool.acquire() as conn:
         await conn.execute("UPDATE web_sessions SET authenticated_ts = authenticated_ts - 3600000")
     await browser_page.goto(f"{server.url}/account/deactivate")
@@ -118,7 +97,7 @@ async def test_who_must_have_one_sets_it_up_first(browser_page: Page, database: 
         await browser_page.goto(f"{server.url}/account/security")
         await expect(browser_page.get_by_text("The administrator of this server wants you to")).to_be_visible()
         await browser_page.goto(server.url + target)
-        await set_up(browser_page)
+        await set_up_second_factor(browser_page)
         await browser_page.get_by_role("link", name="I have kept them safe").click()
         await expect(browser_page.get_by_text("https://client.example", exact=True)).to_be_visible()
         await browser_page.goto(f"{server.url}/account/two-factor")

@@ -17,8 +17,7 @@ from homeserver.storage.single_sign_on import external_ids_of
 from tests.support.api import open_api
 from tests.support.oidc import CLIENT_ID, CLIENT_SECRET, OidcServer, running_oidc_server
 from tests.support.servers import server_config
-from tests.web.pages import barriers, fetch, sign_in
-from tests.web.test_second_factor import code_of, set_up
+from tests.web.pages import barriers, code_of, fetch, set_up_second_factor, sign_in
 
 OpenServer = Callable[..., Awaitable[Server]]
 OpenBrowser = Callable[..., Awaitable[BrowserContext]]
@@ -160,7 +159,7 @@ async def test_the_second_factor_is_asked_for(browser_page: Page, start_server: 
     await leave_for(browser_page, here)
     await browser_page.get_by_role("button", name="Create account").click()
     await browser_page.goto(f"{here.url}/account/two-factor")
-    secret, _ = await set_up(browser_page)
+    secret, _ = await set_up_second_factor(browser_page)
     await browser_page.goto(f"{here.url}/account")
     await browser_page.get_by_role("button", name="Sign out here").click()
     await leave_for(browser_page, here)
@@ -180,7 +179,7 @@ async def test_the_second_factor_can_be_left_to_the_provider(
     await leave_for(browser_page, here)
     await browser_page.get_by_role("button", name="Create account").click()
     await browser_page.goto(f"{here.url}/account/two-factor")
-    await set_up(browser_page)
+    await set_up_second_factor(browser_page)
     await browser_page.goto(f"{here.url}/account")
     await browser_page.get_by_role("button", name="Sign out here").click()
     await leave_for(browser_page, here)
