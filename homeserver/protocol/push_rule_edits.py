@@ -12,8 +12,8 @@ from typing import Any
 
 from homeserver.protocol.errors import BadJson, BadRequest, InvalidParam, MissingParam, NotFound
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.push_rule_defaults import DEFAULT_RULES, EVALUATION_ORDER, KINDS, ME, DefaultRules
-from homeserver.protocol.push_rules import UserRules, is_scalar, ordered_rules, parse_member_count
+from homeserver.protocol.push_rule_defaults import EVALUATION_ORDER, KINDS, ME
+from homeserver.protocol.push_rules import UserRules, default_rules, is_scalar, ordered_rules, parse_member_count
 
 MAX_RULES = 1000
 """Rules of one kind that a user can have."""
@@ -29,25 +29,23 @@ MAX_SIZE = 200_000
 _HISTORICAL_ACTIONS = ("dont_notify", "coalesce")
 
 
-def ruleset_json(user_rules: UserRules, user_id: str, defaults: DefaultRules = DEFAULT_RULES) -> JsonObject:
+def ruleset_json(user_rules: UserRules, user_id: str) -> JsonObject:
     """The user's whole ruleset: the answer of `GET /pushrules/global/`, and `global` of m.push_rules.
 
     # spec: client-server-api/#get_matrixclientv3pushrulesglobal
     """
-    kinds = [kind for kind in EVALUATION_ORDER if kind in KINDS or kind in defaults]
-    return {kind: [_shown(rule, user_id) for rule in ordered_rules(user_rules, defaults, kind)] for kind in kinds}
+    kinds = [kind for kind in EVALUATION_ORDER if kind in KINDS or kind in default_rules(user_rules)]
+    return {kind: [_shown(rule, user_id) for rule in ordered_rules(user_rules, kind)] for kind in kinds}
 
 
-def get_rule(
-    user_rules: UserRules, user_id: str, kind: str, rule_id: str, defaults: DefaultRules = DEFAULT_RULES
-) -> JsonObject:
+def get_rule(user_rules: UserRules, user_id: str, kind: str, rule_id: str) -> JsonObject:
     """One rule as the API shows it.
 
     :raises InvalidParam: for a kind that doesn't exist
     :raises NotFound: if there is no such rule
     # spec: client-server-api/#get_matrixclientv3pushrulesglobalkindruleid
     """
-    return _shown(_existing(user_rules, kind, rule_id, defaults), user_id)
+    return _shown(_existing(user_rules, kind, rule_id), user_id)
 
 
 def put_rule(
@@ -105,9 +103,7 @@ def delete_rule(user_rules: UserRules, kind: str, rule_id: str) -> UserRules:
     return {**user_rules, kind: rules}
 
 
-def set_enabled(
-    user_rules: UserRules, kind: str, rule_id: str, enabled: Any, defaults: DefaultRules = DEFAULT_RULES
-) -> UserRules:
+def set_enabled(user_rules: UserRules, kind: str, rule_id: str, enabled: Any) -> UserRules:
     """With a rule enabled or disabled, predefined ones too.
 
     :raises BadJson: if `enabled` is no boolean
@@ -116,19 +112,17 @@ def set_enabled(
     """
     if not isinstance(enabled, bool):
         raise BadJson("enabled must be a boolean")
-    return _change(user_rules, kind, rule_id, defaults, enabled=enabled)
+    return _change(user_rules, kind, rule_id, enabled=enabled)
 
 
-def set_actions(
-    user_rules: UserRules, kind: str, rule_id: str, actions: Any, defaults: DefaultRules = DEFAULT_RULES
-) -> UserRules:
+def set_actions(user_rules: UserRules, kind: str, rule_id: str, actions: Any) -> UserRules:
     """With other actions for a rule, predefined ones too.
 
     :raises BadJson, InvalidParam: if these can't be actions
     :raises InvalidParam, NotFound: as `get_rule` does
     # spec: client-server-api/#put_matrixclientv3pushrulesglobalkindruleidactions
     """
-    return _change(user_rules, kind, rule_id, defaults, actions=check_actions(actions))
+    return _change(user_rules, kind, rule_id, actions=check_actions(actions))
 
 
 def check_actions(actions: Any) -> list[Any]:
@@ -244,8 +238,8 @@ def _check_rule_id(rule_id: str) -> None:
         raise InvalidParam("A rule_id can't have slashes or backslashes")
 
 
-def _change(user_rules: UserRules, kind: str, rule_id: str, defaults: DefaultRules, **fields: Any) -> UserRules:
-    rule = _existing(user_rules, kind, rule_id, defaults)
+def _change(user_rules: UserRules, kind: str, rule_id: str, **fields: Any) -> UserRules:
+    rule = _existing(user_rules, kind, rule_id)
     if not rule["default"]:
         rules = list(user_rules.get(kind, ()))
         place = _find(rules, rule_id)
@@ -263,9 +257,9 @@ def _bounded(user_rules: UserRules) -> UserRules:
     return user_rules
 
 
-def _existing(user_rules: UserRules, kind: str, rule_id: str, defaults: DefaultRules) -> JsonObject:
+def _existing(user_rules: UserRules, kind: str, rule_id: str) -> JsonObject:
     _check_kind(kind, EVALUATION_ORDER)
-    for rule in ordered_rules(user_rules, defaults, kind):
+    for rule in ordered_rules(user_rules, kind):
         if rule["rule_id"] == rule_id:
             return rule
     raise _not_found()

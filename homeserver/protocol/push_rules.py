@@ -35,7 +35,8 @@ from homeserver.protocol.push_rule_defaults import (
 
 UserRules: TypeAlias = Mapping[str, Any]
 """What a user has changed, as it is stored. For each kind a list of the user's own rules as the API shows them, most
-important first; under "defaults", for each kind, what is changed of predefined rules: rule_id → enabled, actions."""
+important first; under "defaults", for each kind, what is changed of predefined rules: rule_id → enabled, actions. With
+"thread_subscriptions" the predefined rules are those for users whose clients subscribe to threads (MSC4306)."""
 
 NO_USER_RULES: UserRules = {}
 
@@ -356,25 +357,39 @@ def evaluate(event: EventForPush, rules: CompiledRules, user: PushUser) -> Actio
     return NOTHING
 
 
-def compile_rules(user_rules: UserRules = NO_USER_RULES, defaults: DefaultRules = DEFAULT_RULES) -> CompiledRules:
-    """The user's own rules laid over the predefined ones. Without any change the same object for everybody.
+def with_thread_subscriptions(user_rules: UserRules) -> UserRules:
+    """The rules of a user who subscribes to threads (MSC4306): no others are to notify them."""
+    return {**user_rules, "thread_subscriptions": True}
+
+
+def has_thread_subscriptions(user_rules: UserRules) -> bool:
+    """Whether the rules are of a user who subscribes to threads."""
+    return user_rules.get("thread_subscriptions") is True
+
+
+def default_rules(user_rules: UserRules) -> DefaultRules:
+    """The predefined rules that this user has, unchanged."""
+    return THREAD_SUBSCRIPTION_RULES if has_thread_subscriptions(user_rules) else DEFAULT_RULES
+
+
+def compile_rules(user_rules: UserRules = NO_USER_RULES) -> CompiledRules:
+    """The user's own rules laid over the predefined ones. Without any change one object for all who have the same of
+    these.
 
     # spec: client-server-api/#predefined-rules
     """
     if not user_rules.get("defaults") and not any(user_rules.get(kind) for kind in EVALUATION_ORDER):
-        for known, compiled in _UNCHANGED:
-            if defaults is known:
-                return compiled
-    return CompiledRules(_rules(user_rules, defaults))
+        return _UNCHANGED[has_thread_subscriptions(user_rules)]
+    return CompiledRules(_rules(user_rules))
 
 
-def ordered_rules(user_rules: UserRules, defaults: DefaultRules, kind: str) -> list[JsonObject]:
+def ordered_rules(user_rules: UserRules, kind: str) -> list[JsonObject]:
     """All rules of a kind as the API shows them (but for `ME`), most important first, with the user's changes.
 
     # spec: client-server-api/#predefined-rules
     """
     changed = user_rules.get("defaults", {}).get(kind, {})
-    predefined = [{**rule, **changed.get(rule["rule_id"], {})} for rule in defaults.get(kind, ())]
+    predefined = [{**rule, **changed.get(rule["rule_id"], {})} for rule in default_rules(user_rules).get(kind, ())]
     own = user_rules.get(kind, ())
     # The master rule alone stands above what users make.
     return [
@@ -457,9 +472,9 @@ def is_scalar(value: Any) -> bool:
     return isinstance(value, int) and abs(value) < 2**53
 
 
-def _rules(user_rules: UserRules, defaults: DefaultRules) -> Iterable[Rule]:
+def _rules(user_rules: UserRules) -> Iterable[Rule]:
     for kind in EVALUATION_ORDER:
-        for json in ordered_rules(user_rules, defaults, kind):
+        for json in ordered_rules(user_rules, kind):
             if json.get("enabled", True):
                 conditions = _conditions(kind, json)
                 if conditions is not None:
@@ -523,7 +538,7 @@ def _interned(
     return kind(*arguments)
 
 
-_UNCHANGED = [
-    (defaults, CompiledRules(_rules(NO_USER_RULES, defaults)))
-    for defaults in (DEFAULT_RULES, THREAD_SUBSCRIPTION_RULES)
-]
+_UNCHANGED = {
+    has_thread_subscriptions(rules): CompiledRules(_rules(rules))
+    for rules in (NO_USER_RULES, with_thread_subscriptions(NO_USER_RULES))
+}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeserver.protocol.errors import BadJson, BadRequest, InvalidParam, MatrixError, MissingParam, NotFound
-from homeserver.protocol.push_rule_defaults import KINDS, THREAD_SUBSCRIPTION_RULES
+from homeserver.protocol.push_rule_defaults import KINDS
 from homeserver.protocol.push_rule_edits import (
     MAX_RULES,
     delete_rule,
@@ -21,7 +21,7 @@ from homeserver.protocol.push_rule_edits import (
     set_actions,
     set_enabled,
 )
-from homeserver.protocol.push_rules import UserRules, compile_rules
+from homeserver.protocol.push_rules import UserRules, compile_rules, with_thread_subscriptions
 
 ALICE = "@alice:example.org"
 CAKE = {"pattern": "cake", "actions": ["notify"]}
@@ -241,11 +241,11 @@ def test_rules_that_are_not_there_are_not_found() -> None:
 
 def test_thread_subscription_rules_are_shown_and_changed_where_they_are_on() -> None:
     """The kind that they add appears in its place, and only then."""
-    shown = ruleset_json({}, ALICE, THREAD_SUBSCRIPTION_RULES)
+    shown = ruleset_json(with_thread_subscriptions({}), ALICE)
     assert list(shown) == ["override", "content", "postcontent", "room", "sender", "underride"]
     rule_id = ".io.element.msc4306.rule.unsubscribed_thread"
-    rules = set_enabled({}, "postcontent", rule_id, False, THREAD_SUBSCRIPTION_RULES)
-    assert not get_rule(rules, ALICE, "postcontent", rule_id, THREAD_SUBSCRIPTION_RULES)["enabled"]
+    rules = set_enabled(with_thread_subscriptions({}), "postcontent", rule_id, False)
+    assert not get_rule(rules, ALICE, "postcontent", rule_id)["enabled"]
     with pytest.raises(NotFound):
         set_enabled({}, "postcontent", rule_id, False)
 

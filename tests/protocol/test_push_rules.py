@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeserver.protocol.events import Event
 from homeserver.protocol.power_levels import PowerLevels
-from homeserver.protocol.push_rule_defaults import DEFAULT_RULES, EVALUATION_ORDER, ME, THREAD_SUBSCRIPTION_RULES
+from homeserver.protocol.push_rule_defaults import DEFAULT_RULES, EVALUATION_ORDER, ME
 from homeserver.protocol.push_rules import (
     NOTHING,
     Actions,
@@ -28,6 +28,7 @@ from homeserver.protocol.push_rules import (
     evaluate,
     ordered_rules,
     resolve_actions,
+    with_thread_subscriptions,
 )
 from homeserver.protocol.room_versions import ROOM_VERSIONS
 
@@ -198,14 +199,14 @@ def test_nobody_is_notified_of_their_own_events() -> None:
 def test_thread_subscriptions_decide_between_keywords_and_room_rules() -> None:
     """MSC4306: events of subscribed threads notify, those of others don't, whatever room rules say; mentions do."""
     muted = own("room", {"rule_id": "!room:example.org", "actions": []})
-    rules = compile_rules(muted, THREAD_SUBSCRIPTION_RULES)
+    rules = compile_rules(with_thread_subscriptions(muted))
     subscriber, other = PushUser(ALICE, None, subscribed_to_thread=True), PushUser(ALICE)
     assert evaluate(push_event(in_thread=True), rules, subscriber) == SOUND
     assert evaluate(push_event(in_thread=True), rules, other) == NOTHING
     assert evaluate(push_event(), rules, subscriber) == NOTHING
     mention = push_event({"m.mentions": {"user_ids": [ALICE]}}, in_thread=True)
     assert evaluate(mention, rules, other) == LOUD
-    unmuted = compile_rules({}, THREAD_SUBSCRIPTION_RULES)
+    unmuted = compile_rules(with_thread_subscriptions({}))
     assert evaluate(push_event(in_thread=True), unmuted, other) == NOTHING
     assert evaluate(push_event(), unmuted, other) == NOTIFY
 
@@ -242,6 +243,8 @@ def test_room_and_sender_rules_are_about_the_one_in_their_id() -> None:
 def test_users_who_change_nothing_share_one_compiled_ruleset() -> None:
     """The usual case costs nothing per user."""
     assert compile_rules({}) is compile_rules({"override": [], "defaults": {}})
+    assert compile_rules(with_thread_subscriptions({})) is compile_rules(with_thread_subscriptions({"override": []}))
+    assert compile_rules(with_thread_subscriptions({})) is not compile_rules({})
 
 
 @pytest.mark.parametrize(
@@ -490,6 +493,7 @@ EVENTS = st.builds(
     sender=st.sampled_from([BOB, "@x:y", ALICE]),
     member_count=st.integers(1, 4),
     power_levels=st.sampled_from([levels(0), levels(50)]),
+    in_thread=st.booleans(),
 )
 
 
@@ -527,6 +531,8 @@ def naive_holds(condition: Any, event: EventForPush, user: PushUser) -> bool:
         case "sender_notification_permission":
             assert event.power_levels is not None
             return event.power_levels.user(event.event.sender) >= 50
+        case "io.element.msc4306.thread_subscription":
+            return event.in_thread and user.subscribed_to_thread == condition["subscribed"]
     return False
 
 
@@ -534,7 +540,7 @@ def naive_evaluate(event: EventForPush, rules: UserRules, user: PushUser) -> Act
     if event.event.sender == user.user_id:
         return NOTHING
     for kind in EVALUATION_ORDER:
-        for rule in ordered_rules(rules, DEFAULT_RULES, kind):
+        for rule in ordered_rules(rules, kind):
             conditions: Iterable[Any] = rule.get("conditions", ())
             if kind == "content":
                 conditions = [{"kind": "event_match", "key": "content.body", "pattern": rule["pattern"]}]
@@ -544,11 +550,12 @@ def naive_evaluate(event: EventForPush, rules: UserRules, user: PushUser) -> Act
     return NOTHING
 
 
+@settings(deadline=None)  # it holds up to 24 rulesets and users against each other
 @given(EVENTS, st.lists(USER_RULES, min_size=1, max_size=3))
 def test_shared_evaluation_equals_one_by_one(event: EventForPush, rulesets: list[UserRules]) -> None:
     """One event evaluated for several users gives each what evaluating it for them alone, rule by rule, gives."""
-    for rules in [*rulesets, {}]:
-        for user in (PushUser(ALICE, "Alice"), PushUser("@carol:example.org", "time")):
+    for rules in [*rulesets, {}, *map(with_thread_subscriptions, [*rulesets, {}])]:
+        for user in (PushUser(ALICE, "Alice"), PushUser("@carol:example.org", "time"), PushUser(ALICE, None, True)):
             compiled = compile_rules(rules)
             expected = naive_evaluate(event, rules, user)
             assert evaluate(event, compiled, user) == expected
