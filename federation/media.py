@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from federation.peers import Federation, PeerRequest
 from homeserver.http import Response
 from homeserver.http.streams import StreamedResponse
+from homeserver.http.thumbnail_query import size_wanted
 from homeserver.media.content import content_disposition
 from homeserver.media.multipart import after_file, before_file, new_boundary
 from homeserver.media.store import Reader
@@ -25,6 +26,14 @@ async def get_download(federation: Federation, request: PeerRequest) -> Response
     assert row.sha256 is not None, "found means uploaded"
     assert row.size is not None
     return await _multipart(federation, row.sha256, row.size, row.content_type, row.upload_name)
+
+
+async def get_thumbnail(federation: Federation, request: PeerRequest) -> Response:
+    """# spec: server-server-api/#get_matrixfederationv1mediathumbnailmediaid"""
+    size = size_wanted(request.query)
+    row = await _find(federation, request)
+    picture = await federation.services.media.thumbnails.picture(row, size)
+    return await _multipart(federation, picture.sha256, picture.size, picture.content_type, None)
 
 
 async def _find(federation: Federation, request: PeerRequest) -> MediaRow:

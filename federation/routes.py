@@ -64,6 +64,7 @@ SIGNED: list[tuple[str, str, PeerHandler]] = [
         third_party_invites.put_exchange_third_party_invite,
     ),
     ("GET", f"{_V1}/media/download/{{mediaId}}", media.get_download),
+    ("GET", f"{_V1}/media/thumbnail/{{mediaId}}", media.get_thumbnail),
     ("GET", f"{_V1}/timestamp_to_event/{{roomId}}", timestamp_to_event.get_timestamp_to_event),
 ]
 

@@ -55,9 +55,7 @@ from homeserver.config import Config, ConfigError, ListenerConfig
 from homeserver.http import ApiRequest, Auth, HttpServer, Route
 from homeserver.http.authentication import Authenticator
 from homeserver.mail import MailSender
-from homeserver.media.remote_files import RemoteFiles
-from homeserver.media.repository import Media
-from homeserver.media.store import DiskStore
+from homeserver.media.opened import opened_media
 from homeserver.outbound import OutboundClient
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
@@ -248,7 +246,7 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
     async with (
         _outbound(config) as outbound,
         _remote(config, signing_key, stream.pool, outbound) as remote,
-        _media(config, stream.pool, remote, outbound) as media,
+        opened_media(config, stream.pool, remote, outbound) as media,
     ):
         receiver = Receiver(timeline, remote)
         membership = Membership(timeline, receiver, RemoteJoins(timeline, receiver))
@@ -286,27 +284,6 @@ async def build_services(config: Config, stream: Stream, changes: Changes, names
             mail=_mail_sender(config, stream.pool, outbound),
             media=media,
         )
-
-
-@asynccontextmanager
-async def _media(
-    config: Config, pool: Pool, remote: FederationClient, outbound: OutboundClient
-) -> AsyncIterator[Media]:
-    """The content repository, its files in a directory."""
-    store = DiskStore(config.media_dir)
-    store.prepare()
-    remote_files = RemoteFiles(pool, store, remote, outbound, max_bytes=config.media.remote_bytes)
-    try:
-        yield Media(
-            pool,
-            store,
-            remote_files,
-            config.media,
-            server_name=config.server_name,
-            upload_bytes=config.limits.upload_bytes,
-        )
-    finally:
-        await remote_files.close()
 
 
 @asynccontextmanager

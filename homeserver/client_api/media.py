@@ -12,8 +12,10 @@ from datetime import UTC, date, datetime
 
 from homeserver.http import ApiRequest, Auth, Response, Route, client_routes
 from homeserver.http.streams import file_response
+from homeserver.http.thumbnail_query import size_wanted
 from homeserver.media.content import safe_name, served_headers
-from homeserver.protocol.errors import NotFound
+from homeserver.media.thumbnails import Wanted
+from homeserver.protocol.errors import NotFound, TooLarge
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
 from homeserver.storage.media import MediaRow
@@ -40,6 +42,18 @@ async def get_download(services: Services, request: ApiRequest) -> Response:
 async def get_legacy_download(services: Services, request: ApiRequest) -> Response:
     """# spec: client-server-api/#get_matrixmediav3downloadservernamemediaid"""
     return await _file(services, request, await _find_legacy(services, request))
+
+
+async def get_thumbnail(services: Services, request: ApiRequest) -> Response:
+    """# spec: client-server-api/#get_matrixclientv1mediathumbnailservernamemediaid"""
+    size = size_wanted(request.query)
+    return await _thumbnail(services, request, await _find(services, request), size)
+
+
+async def get_legacy_thumbnail(services: Services, request: ApiRequest) -> Response:
+    """# spec: client-server-api/#get_matrixmediav3thumbnailservernamemediaid"""
+    size = size_wanted(request.query)
+    return await _thumbnail(services, request, await _find_legacy(services, request), size)
 
 
 async def _find(services: Services, request: ApiRequest, *, allow_remote: bool = True) -> MediaRow:
@@ -77,6 +91,17 @@ async def _file(services: Services, request: ApiRequest, row: MediaRow) -> Respo
     return await stored_file(services, request, row.sha256, row.size, row.content_type, name)
 
 
+async def _thumbnail(services: Services, request: ApiRequest, row: MediaRow, size: Wanted | None) -> Response:
+    try:
+        picture = await services.media.thumbnails.picture(row, size)
+    except TooLarge as error:
+        # spec: client-server-api/#get_matrixclientv1mediathumbnailservernamemediaid
+        status = 413 if row.origin == services.server_name else 502
+        raise TooLarge(error.message, status=status) from None
+    name = None if picture.sha256 != row.sha256 else row.upload_name
+    return await stored_file(services, request, picture.sha256, picture.size, picture.content_type, name)
+
+
 async def stored_file(
     services: Services, request: ApiRequest, sha256: bytes, size: int, content_type: str, name: str | None
 ) -> Response:
@@ -101,9 +126,13 @@ def _routes() -> list[Route]:
     path = "/media/download/{serverName}/{mediaId}"
     for suffix in ("", "/{fileName}"):
         routes += client_routes("GET", path + suffix, get_download, Auth.GUEST, versions=("v1",), unstable=_MSC)
+    path = "/media/thumbnail/{serverName}/{mediaId}"
+    routes += client_routes("GET", path, get_thumbnail, Auth.GUEST, versions=("v1",), unstable=_MSC)
     for version in _LEGACY:
         prefix = f"/_matrix/media/{version}"
         routes.append(Route("GET", f"{prefix}/config", get_config, Auth.GUEST))
+        thumbnail = f"{prefix}/thumbnail/{{serverName}}/{{mediaId}}"
+        routes.append(Route("GET", thumbnail, get_legacy_thumbnail, Auth.NONE))
         for suffix in ("", "/{fileName}"):
             download = f"{prefix}/download/{{serverName}}/{{mediaId}}{suffix}"
             routes.append(Route("GET", download, get_legacy_download, Auth.NONE))

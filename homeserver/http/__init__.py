@@ -9,6 +9,7 @@
     known_tokens.py    tokens that were looked up a moment ago
     account_export.py  everything that is kept about a user, as a ZIP
     streams.py         answers that are sent while they are read: files, and parts of them
+    thumbnail_query.py which smaller form of an image is asked for
     responses.py       JSON and error responses, CORS headers, compression
     server.py          one request from beginning to end: route, authenticate, limit, handle, answer, count
 

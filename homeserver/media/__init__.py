@@ -6,6 +6,7 @@
     multipart.py     the form in which servers give files to one another
     remote_files.py  fetching a file from its server
     thumbnails.py    smaller forms of images: which sizes, made once, in a process apart
+    opened.py        all of it put together
     render.py        what runs in that process; it imports nothing of ours
 
 Bytes and rows are kept apart: equal files are there once, and go when the last row that means them has gone.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from homeserver.config.media import MediaConfig
     from homeserver.media.remote_files import RemoteFiles
     from homeserver.media.store import Store
+    from homeserver.media.thumbnails import Thumbnails
     from homeserver.storage.stream import Connection, Pool
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Media:
         pool: Pool,
         store: Store,
         remote_files: RemoteFiles,
+        thumbnails: Thumbnails,
         config: MediaConfig,
         *,
         server_name: str,
@@ -56,6 +58,7 @@ class Media:
         now_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
         self.store = store
+        self.thumbnails = thumbnails
         self.config = config
         self.server_name = server_name
         self.upload_bytes = upload_bytes

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from homeserver.main import Server
 from tests.support.api import Answer, Api
+from tests.support.media import UPLOAD, stored, upload
 
-_UPLOAD = "/_matrix/media/v3/upload"
 _V1 = "/_matrix/client/v1/media"
 _LEGACY = "/_matrix/media/v3"
 
 
-async def upload(user: Api, body: bytes, content_type: str | None = "text/plain", name: str | None = None) -> str:
-    """Uploads; returns `server/id`."""
-    headers = {"Content-Type": content_type} if content_type is not None else {}
-    query = {"filename": name} if name is not None else {}
-    answer = await user.post(_UPLOAD, body=body, headers=headers, query=query)
-    assert answer.status == 200, answer
-    uri: str = answer.body["content_uri"]
-    assert uri.startswith("mxc://test.example/")
-    return uri.removeprefix("mxc://")
-
-
 async def download(user: Api, place: str, **options: Any) -> Answer:
     return await user.get(f"{_V1}/download/{place}", **options)
-
-
-def stored(server: Server) -> list[Path]:
-    """Every file below the media directory."""
-    return [path for path in server.config.media_dir.rglob("*") if path.is_file()]
 
 
 async def test_what_was_uploaded_comes_back(alice: Api) -> None:
@@ -185,7 +168,7 @@ async def test_files_are_for_those_who_are_signed_in(api: Api, alice: Api) -> No
     """Without a token there is neither an upload nor a download, at the old addresses neither."""
     place = await upload(alice, b"secret")
     assert (await download(api, place)).errcode == "M_MISSING_TOKEN"
-    assert (await api.post(_UPLOAD, body=b"x")).errcode == "M_MISSING_TOKEN"
+    assert (await api.post(UPLOAD, body=b"x")).errcode == "M_MISSING_TOKEN"
     legacy = await api.get(f"{_LEGACY}/download/{place}")
     assert (legacy.status, legacy.errcode) == (404, "M_NOT_FOUND")
 
@@ -201,7 +184,7 @@ async def test_upload_later(alice: Api) -> None:
     created = await alice.post("/_matrix/media/v1/create")
     place = created.body["content_uri"].removeprefix("mxc://")
     early = await download(alice, place, query={"timeout_ms": "0"})
-    assert (early.status, early.errcode) == (504, "M_NOT_YET_UPLOADED")
+    assert (early.status, early.errcode) == (504, "M_NOT_YETUPLOADED")
     waiting = asyncio.create_task(download(alice, place, query={"timeout_ms": "30000"}))
     put = await alice.put(f"{_LEGACY}/upload/{place}", body=b"late", headers={"Content-Type": "text/plain"})
     assert put.status == 200, put
