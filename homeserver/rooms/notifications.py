@@ -2,9 +2,9 @@
 
 Nearly everybody has the predefined rules, and to them an event does the same: one row says so for them all, and nobody
 looks at who they are. A closer look is taken only at those whom the event addresses (mentions) and at those who have
-rules of their own or ignore someone. These are kept in memory as the room's `Audience`, grouped by equal rules, where
-rules about other rooms don't count. Only where a member's outcome differs a row of the member's own is written, and a
-member who has silenced the room altogether has a span instead of a row for each event.
+rules of their own, subscribe to threads (MSC4306) or ignore someone. These are kept in memory as the room's `Audience`,
+grouped by equal rules, where rules about other rooms don't count. Only where a member's outcome differs a row of the
+member's own is written, and a member who has silenced the room altogether has a span instead of a row for each event.
 
 # spec: client-server-api/#receiving-notifications
 """
@@ -33,9 +33,12 @@ from homeserver.protocol.push_rules import (
     PropertyIsMe,
     PushUser,
     Rule,
+    ThreadSubscription,
     UserRules,
     compile_rules,
     evaluate,
+    has_thread_subscriptions,
+    with_thread_subscriptions,
 )
 from homeserver.rooms.head import RoomHead
 from homeserver.rooms.invite_permissions import invite_decision
@@ -62,6 +65,7 @@ from homeserver.storage.notifications import (
 from homeserver.storage.push_rules import read_rules
 from homeserver.storage.receipts import thread_of
 from homeserver.storage.stream import Connection, Write
+from homeserver.storage.thread_subscriptions import subscribed_among
 
 DEFAULT = compile_rules()
 _NOBODY = PushUser("\0")  # no event mentions this id
@@ -71,7 +75,7 @@ _UNREAD_STATE = ("m.room.name", "m.room.topic", "m.room.avatar", "m.room.tombsto
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A joined member who has rules of their own, or ignores someone."""
+    """A joined member who has rules of their own, subscribes to threads, or ignores someone."""
 
     user_nid: int
     user_id: str
@@ -212,13 +216,16 @@ class Notifications:
         Should they no longer say what they said then, what is known of it: that it notified.
         """
         [settings] = await settings_of(conn, head.room.nid, [user_nid])
+        thread_id = await thread_in(conn, head.room.nid, event)
         push = EventForPush(
             event,
             member_count=await joined_count(conn, head.room.nid),
             power_levels=await power_levels(conn, head, names),
+            in_thread=thread_id != MAIN,
         )
         name = await display_names(conn, head, names, [settings.user_id])
-        user = PushUser(settings.user_id, name.get(settings.user_id))
+        subscribed = push.in_thread and bool(await subscribed_among(conn, head.room.nid, thread_id, [user_nid]))
+        user = PushUser(settings.user_id, name.get(settings.user_id), subscribed)
         actions = evaluate(push, self.compile(read_rules(settings.rules), event.room_id), user)
         if actions.notify and actions.highlight is highlight:
             return actions
@@ -312,7 +319,7 @@ class _Batch:
         event, audience = row.event, self.audience
         assert audience is not None
         assert row.ord is not None
-        thread_id = await self._thread(event)
+        thread_id = await thread_in(self.conn, self.head.room.nid, event)
         push = EventForPush(
             event,
             member_count=audience.joined,
@@ -326,7 +333,7 @@ class _Batch:
             )
         if ordinary.notify and event.type in _PLAIN_TYPES:
             self._place_members(event, row.ord)
-        outcomes = await self._outcomes(push, ordinary)
+        outcomes = await self._outcomes(push, ordinary, thread_id)
         nothing_new = set(audience.ignoring.get(event.sender, ()))
         is_own = self.notifications.is_local(event.sender)
         if is_own and event.is_state:
@@ -354,16 +361,6 @@ class _Batch:
         """What someone is told without a row of their own."""
         return ordinary if ordinary.notify and not (member is not None and member.quiet) else NOTHING
 
-    async def _thread(self, event: Event) -> str:
-        """The thread that the event is in.  # spec: client-server-api/#threaded-read-receipts"""
-        relation = relation_of(event.content)
-        if relation is None:
-            return MAIN
-        root: str | None = relation[0]
-        if relation[1] != "m.thread":
-            root = await thread_of(self.conn, self.head.room.nid, event.event_id)
-        return root if is_event_id(root) else MAIN
-
     def _place_members(self, event: Event, ord: int) -> None:
         """Finds out of members with new rules whether ordinary messages notify them, from this event on.
 
@@ -380,7 +377,7 @@ class _Batch:
                 audience.enter(Member(user_nid, member.user_id, member.rules, member.ignored, quiet))
         audience.unplaced.clear()
 
-    async def _outcomes(self, push: EventForPush, ordinary: Actions) -> dict[int, Actions]:
+    async def _outcomes(self, push: EventForPush, ordinary: Actions, thread_id: str) -> dict[int, Actions]:
         """user_nid -> what the event does, for everyone to whom it may do something else than to others."""
         audience = self.audience
         assert audience is not None
@@ -389,21 +386,40 @@ class _Batch:
         for user_id, user_nid in (await self._members(addressed.user_ids(push))).items():
             if user_nid not in audience.members:
                 outcomes[user_nid] = evaluate(push, DEFAULT, PushUser(user_id))
+        subscribed = await self._subscribed(push, thread_id)
         for (rules, quiet), members in audience.groups.items():
             told = NOTHING if quiet or not ordinary.notify else ordinary
             addressed = _addressed(push.open_rules(rules)) or _Addressed()
             common = evaluate(push, rules, _NOBODY)
             if (common.notify, common.highlight) != (told.notify, told.highlight):
                 outcomes.update((member.user_nid, common) for member in members.values())
+            names: dict[str, str] = {}
+            chosen: Iterable[str] = members
             if addressed.by_name:
                 names = await display_names(self.conn, self.head, self.names, members)
-                for user_id, member in members.items():
-                    outcomes[member.user_nid] = evaluate(push, rules, PushUser(user_id, names.get(user_id)))
             else:
-                for user_id in addressed.user_ids(push) & members.keys():
-                    outcomes[members[user_id].user_nid] = evaluate(push, rules, PushUser(user_id))
+                chosen = (addressed.user_ids(push) | subscribed) & members.keys()
+            for user_id in chosen:
+                user = PushUser(user_id, names.get(user_id), user_id in subscribed)
+                outcomes[members[user_id].user_nid] = evaluate(push, rules, user)
         outcomes.update(await self._of_invited(push))
         return outcomes
+
+    async def _subscribed(self, push: EventForPush, thread_id: str) -> set[str]:
+        """Those members with settings who are subscribed to the event's thread, if any rules ask for it."""
+        audience = self.audience
+        assert audience is not None
+        asked = [
+            member
+            for (rules, _), members in audience.groups.items()
+            if push.in_thread and _asks_for_subscription(push.open_rules(rules))
+            for member in members.values()
+        ]
+        if not asked:
+            return set()
+        nids = [member.user_nid for member in asked]
+        found = await subscribed_among(self.conn, self.head.room.nid, thread_id, nids)
+        return {member.user_id for member in asked if member.user_nid in found}
 
     async def _members(self, user_ids: Iterable[str]) -> dict[str, int]:
         """Those of the users who are ours and joined."""
@@ -441,6 +457,10 @@ class _Addressed:
         return found.union(*(push.strings(key) for key in self.lists))
 
 
+def _asks_for_subscription(rules: Sequence[Rule]) -> bool:
+    return any(isinstance(one, ThreadSubscription) for rule in rules for one in rule.personal)
+
+
 def _addressed(rules: Sequence[Rule]) -> _Addressed | None:
     conditions = [one for rule in rules for one in rule.personal]
     if not conditions:
@@ -450,6 +470,17 @@ def _addressed(rules: Sequence[Rule]) -> _Addressed | None:
         values=tuple(one.key for one in conditions if isinstance(one, PropertyIsMe)),
         by_name=any(isinstance(one, ContainsDisplayName) for one in conditions),
     )
+
+
+async def thread_in(conn: Connection, room_nid: int, event: Event) -> str:
+    """The thread that an event of the room is in.  # spec: client-server-api/#threaded-read-receipts"""
+    relation = relation_of(event.content)
+    if relation is None:
+        return MAIN
+    root: str | None = relation[0]
+    if relation[1] != "m.thread":
+        root = await thread_of(conn, room_nid, event.event_id)
+    return root if is_event_id(root) else MAIN
 
 
 async def power_levels(conn: Connection, head: RoomHead, names: Names) -> PowerLevels | None:
@@ -472,7 +503,7 @@ async def display_names(conn: Connection, head: RoomHead, names: Names, user_ids
 
 def relevant_rules(rules: UserRules, room_id: str) -> dict[str, Any]:
     """Of a user's own rules those that can match in that room, without what doesn't bear on the outcome."""
-    relevant: dict[str, Any] = {}
+    relevant: dict[str, Any] = dict(with_thread_subscriptions({})) if has_thread_subscriptions(rules) else {}
     for kind in EVALUATION_ORDER:
         own = [_essence(kind, rule, room_id) for rule in rules.get(kind, ())]
         if any(own):

@@ -1,4 +1,4 @@
-"""What users have changed of their push rules. Who has changed nothing has no row."""
+"""What users have changed of their push rules. Who has changed nothing, and subscribes to no threads, has no row."""
 
 from __future__ import annotations
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 import pytest
 
 from homeserver.protocol.events import Event, JsonObject
-from homeserver.protocol.push_rule_edits import put_rule, set_actions
+from homeserver.protocol.push_rule_edits import put_rule, set_actions, set_enabled
 from homeserver.protocol.room_versions import room_version
+from homeserver.rooms import notifications
 from homeserver.rooms.notifications import counts_as_unread, relevant_rules
 from homeserver.rooms.timeline import NewEvent
 from homeserver.storage.names import Room
 from homeserver.storage.notifications import NotifyingEvent, notified_among, notifying_events
+from homeserver.storage.stream import Connection
+from homeserver.storage.thread_subscriptions import subscribed_among
 from tests.support.notified import (
     Edit,
     Notified,
@@ -190,6 +193,78 @@ async def test_rules_that_count_members(notified: Notified) -> None:
     await notified.world.leave(room, "carol")
     await notified.send(room, "alice")
     assert await notified.counts(room, "bob") == (1, 0)
+
+
+async def test_who_subscribes_to_threads_hears_of_no_others(notified: Notified) -> None:
+    """From the first subscription on, an event in a thread notifies that user if they are subscribed to it then, or
+    mentioned; whoever never subscribed is notified of all."""
+    room = await notified.room_with("alice", "bob", "carol", "dave")
+    one, two = [await notified.send(room, "alice") for _ in range(2)]
+    in_one = await notified.send(room, "alice", **in_thread(one))
+    await notified.subscribe(room, "bob", one)
+    await notified.subscribe(room, "carol", two)
+
+    async def notifies(**content: Any) -> set[str]:
+        names = ("bob", "carol", "dave")
+        before = {name: await notified.counts(room, name) for name in names}
+        await notified.send(room, "alice", **content)
+        return {name for name in names if await notified.counts(room, name) != before[name]}
+
+    assert await notifies(**in_thread(one)) == {"bob", "dave"}
+    assert await notifies(**in_thread(two)) == {"carol", "dave"}
+    by_another_hop = {"m.relates_to": {"rel_type": "m.reference", "event_id": in_one}}
+    assert await notifies(**by_another_hop) == {"bob", "dave"}
+    assert await notifies(**in_thread(one) | mention("carol")) == {"bob", "carol", "dave"}
+    assert await notifies() == {"bob", "carol", "dave"}
+    await notified.subscribe(room, "bob", one, subscribed=False)
+    assert await notifies(**in_thread(one)) == {"dave"}
+    # They disable that rule like any other; their other changes are for those rules too.
+    rule_id = ".io.element.msc4306.rule.unsubscribed_thread"
+    await notified.change_rules("bob", lambda rules: set_enabled(rules, "postcontent", rule_id, False))
+    assert await notifies(**in_thread(one)) == {"bob", "dave"}
+
+
+async def test_a_subscribed_thread_notifies_in_a_muted_room(notified: Notified) -> None:
+    """A subscription stands above a rule of the room, not above an override; and it counts in every room."""
+    room, muted = await notified.room_with("alice", "bob"), await notified.room_with("alice", "bob")
+    roots = [await notified.send(each, "alice") for each in (room, muted)]
+    await notified.change_rules("bob", mentions_only(room))
+    await notified.change_rules("bob", mute(muted))
+    for each, root in zip((room, muted), roots, strict=True):
+        await notified.subscribe(each, "bob", root)
+        await notified.send(each, "alice")
+        await notified.send(each, "alice", **in_thread(root))
+    elsewhere = await notified.room_with("alice", "bob")
+    root = await notified.send(elsewhere, "alice")
+    await notified.send(elsewhere, "alice", **in_thread(root))
+    assert await notified.counts(room, "bob") == (2, 0)
+    assert await notified.counts(muted, "bob") == (1, 0)
+    assert await notified.counts(elsewhere, "bob") == (1, 0)
+
+
+async def test_where_nobody_subscribes_threads_cost_nothing(
+    notified: Notified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no member subscribes to threads an event in one is one row, and nobody is asked for; where one does, the
+    main timeline is as before."""
+    asked: list[str] = []
+
+    async def subscribed(conn: Connection, room_nid: int, thread_id: str, user_nids: Collection[int]) -> set[int]:
+        asked.append(thread_id)
+        return await subscribed_among(conn, room_nid, thread_id, user_nids)
+
+    monkeypatch.setattr(notifications, "subscribed_among", subscribed)
+    room = await notified.room_with("alice", "bob", "carol")
+    await notified.change_rules("bob", keyword("tea"))
+    root = await notified.send(room, "alice")
+    await notified.send(room, "alice", **in_thread(root))
+    await notified.subscribe(room, "bob", root)
+    await notified.send(room, "alice")
+    assert await notified.rows_of("user_notifications", room) == 0
+    assert asked == []
+    await notified.send(room, "alice", **in_thread(root))
+    assert asked == [root]
+    assert await notified.rows_of("user_notifications", room) == 0
 
 
 async def test_ignored_users_notify_nobody_who_ignores_them(notified: Notified) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.push_rule_edits import put_rule, set_enabled
-from homeserver.protocol.push_rules import UserRules
+from homeserver.protocol.push_rules import UserRules, has_thread_subscriptions, with_thread_subscriptions
 from homeserver.rooms.receipts import Receipt, Receipts
 from homeserver.rooms.timeline import NewEvent
 from homeserver.storage.names import Room
 from homeserver.storage.push_rules import lock_push_rules, put_push_rules
+from homeserver.storage.thread_subscriptions import ThreadSubscription, lock_subscriptions, write_subscription
 from homeserver.sync.notification_counts import UnreadCounts, unread_counts
 from tests.sync.world import World, user_id
 
@@ -51,6 +52,17 @@ class Notified:
     async def ignore(self, name: str, *ignored: str) -> None:
         content: JsonObject = {"ignored_users": {user_id(each): {} for each in ignored}}
         await self.world.set_account_data(name, "m.ignored_user_list", content)
+
+    async def subscribe(self, room: Room, name: str, root: str, *, subscribed: bool = True) -> None:
+        """What a client says of a thread."""
+        async with self.world.stream.write() as write:
+            user_nid = await self.user_nid(name)
+            await lock_subscriptions(write.conn, user_nid)
+            pos = await write.next_position()
+            await write_subscription(
+                write.conn, user_nid, ThreadSubscription(room.nid, root, subscribed, automatic=False, pos=pos)
+            )
+            write.changed(users=[user_nid])
 
     async def read(
         self, room: Room, name: str, event_id: str, thread_id: str | None = None, kind: str = "m.read"
@@ -111,4 +123,4 @@ def master(*, on: bool) -> Edit:
 
 def nothing_changed(rules: UserRules) -> UserRules:
     """Takes back all that the user has changed."""
-    return {}
+    return with_thread_subscriptions({}) if has_thread_subscriptions(rules) else {}

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from homeserver.protocol.events import JsonObject
-from homeserver.protocol.push_rules import EventForPush, PushUser, UserRules, compile_rules, evaluate
+from homeserver.protocol.push_rules import (
+    EventForPush,
+    PushUser,
+    UserRules,
+    compile_rules,
+    evaluate,
+    with_thread_subscriptions,
+)
 from homeserver.rooms.notifications import counts_as_unread
 from homeserver.storage.events import event_by_id
 from homeserver.storage.names import Room
@@ -217,6 +224,11 @@ class Person:
     joined: bool = False
     told: dict[str, Told] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
+    subscribed: set[str] = field(default_factory=set)
+
+    def asked(self, thread: str) -> PushUser:
+        """Whom rules ask for about an event of that thread."""
+        return PushUser(user_id(self.name), subscribed_to_thread=thread in self.subscribed)
 
     def has_read(self, thread: str, ord: int) -> None:
         self.read[thread] = max(self.read.get(thread, 0), ord)
@@ -253,6 +265,7 @@ class History:
         await self.join("bob")
         acts = [self.say] * 8 + [self.burst, self.receipt, self.receipt, self.redact, self.move, self.move]
         acts += [self.change_rules, self.change_rules, self.ignore, self.topic]
+        acts += [self.subscribe, self.subscribe]
         for _ in range(steps):
             await self.random.choice(acts)()
             if self.random.random() < 0.3:
@@ -321,14 +334,17 @@ class History:
         if event.type == "m.room.message" and "m.relates_to" not in event.content:
             self.roots.append(event_id)
         push = EventForPush(
-            event, member_count=sum(person.joined for person in self.people.values()), power_levels=levels
+            event,
+            member_count=sum(person.joined for person in self.people.values()),
+            power_levels=levels,
+            in_thread=thread != "main",
         )
         for person in self.people.values():
             if user_id(person.name) == event.sender:
                 if not event.is_state:
                     person.has_read(thread, stored.ord)
             elif person.joined and event.sender not in person.ignored:
-                actions = evaluate(push, compile_rules(person.rules), PushUser(user_id(person.name)))
+                actions = evaluate(push, compile_rules(person.rules), person.asked(thread))
                 told = Told(stored.ord, thread, actions.notify, actions.highlight, counts_as_unread(event))
                 person.told[event_id] = told
 
@@ -404,6 +420,17 @@ class History:
         person.rules = edit(person.rules)
         await self.notified.change_rules(person.name, edit)
 
+    async def subscribe(self) -> None:
+        """Somebody, member or not, subscribes to a thread, or takes it back."""
+        person = self.random.choice([self.people["bob"], self.people["carol"]])
+        if not self.roots:
+            return
+        root = self.random.choice(self.roots[:3])
+        subscribed = self.random.random() < 0.7
+        await self.notified.subscribe(self.room, person.name, root, subscribed=subscribed)
+        (person.subscribed.add if subscribed else person.subscribed.discard)(root)
+        person.rules = with_thread_subscriptions(person.rules)
+
     async def ignore(self) -> None:
         person = self.random.choice(list(self.people.values()))
         ignored = self.random.sample(sorted(self.people.keys() - {person.name}), self.random.randrange(2))
@@ -418,6 +445,6 @@ class History:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_counts_equal_a_naive_recount(notified: Notified, seed: int) -> None:
-    """Over random histories of messages, rules, silences, memberships, receipts and redactions the counts are what
-    evaluating each event for each member by itself and counting them one by one gives."""
+    """Over random histories of messages, rules, silences, subscriptions, memberships, receipts and redactions the
+    counts are what evaluating each event for each member by itself and counting them one by one gives."""
     await History(notified, seed).run(60)
