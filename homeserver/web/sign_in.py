@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from homeserver.accounts import two_factor
 from homeserver.accounts.identifiers import named_user
 from homeserver.accounts.moderation import check_may_sign_in
-from homeserver.accounts.password import check_credentials
+from homeserver.accounts.password import claim_by_password
 from homeserver.accounts.web_sessions import end_session, new_token, renew_session, start_session
 from homeserver.http import Response
 from homeserver.protocol.errors import Forbidden, MatrixError
@@ -53,10 +53,14 @@ async def post_sign_in(visit: Visit) -> Response:
     """Signs in."""
     name, password, continue_to = visit.text("username"), visit.text("password"), visit.text("continue", 20_000)
     try:
-        account = await check_password(visit, name, password)
+        account, claim = await _claim(visit, name, password)
+
+        async def still_right(conn: Connection, token: str) -> None:
+            await claim(conn)
+
+        return await signed_in(visit, account, continue_to, keep="keep" in visit.form, also=still_right)
     except MatrixError as error:
         return _sign_in_page(visit, continue_to, username=name, error=error)
-    return await signed_in(visit, account, continue_to, keep="keep" in visit.form)
 
 
 async def check_password(visit: Visit, name: str, password: str) -> Account:
@@ -65,14 +69,21 @@ async def check_password(visit: Visit, name: str, password: str) -> Account:
     :param name: a user name, with or without @ and server, or an e-mail address of the account
     :raises Forbidden, LimitExceeded, BadRequest, Unauthorized: if there is none such, or it may not sign in
     """
+    return (await _claim(visit, name, password))[0]
+
+
+async def _claim(visit: Visit, name: str, password: str) -> tuple[Account, Callable[[Connection], Awaitable[Account]]]:
+    """The same, with what must be awaited in the transaction of a session that is opened on the strength of it: the
+    password may be changed meanwhile."""
     services, request = visit.services, visit.request
     async with services.pool.acquire() as conn:
         user_id = await named_user(conn, _named(name.strip(), services.server_name), services.server_name)
     async with services.login_attempts.attempt(request.client_address, user_id):
-        account = await check_credentials(services.pool, services.config.passwords, user_id, password)
+        claim = await claim_by_password(services.pool, services.config.passwords, user_id, password)
     async with services.pool.acquire() as conn:
+        account = await claim(conn)
         await check_may_sign_in(conn, account.user_nid)
-    return account
+    return account, claim
 
 
 def _named(name: str, server_name: str) -> JsonObject:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 from playwright.async_api import Page, expect
 
+from homeserver.accounts.password import hash_new_password, set_password
 from homeserver.main import Server
 from tests.support.api import PASSWORD, Api
-from tests.web.pages import fill_sign_in, sign_in
+from tests.support.client import eventually
+from tests.web.pages import fetch, fill_sign_in, sign_in
 
 
 async def test_signs_in_and_out(browser_page: Page, server: Server, alice: Api) -> None:
@@ -75,3 +80,27 @@ async def test_a_locked_account_is_signed_out(browser_page: Page, server: Server
     assert "/account/sign-in" in browser_page.url
     await fill_sign_in(browser_page, "alice", PASSWORD)
     await expect(browser_page.get_by_role("alert")).to_contain_text("This account is locked")
+
+
+async def test_a_sign_in_does_not_outlive_the_password_that_it_was_made_with(server: Server, alice: Api) -> None:
+    """Who is signing in with the old password while another one is set is refused, and no session is left behind."""
+    pool = server.services.pool
+    _, headers, text = await fetch(server, "/account/sign-in")
+    form = {
+        "form_token": re.findall(r'name="form_token" value="(\w+)"', text)[0],
+        "username": "alice",
+        "password": PASSWORD,
+    }
+    cookie = {"Cookie": headers["Set-Cookie"].partition(";")[0]}
+    new_hash = await hash_new_password("battery staple correct horse", server.config.passwords)
+
+    async def waits_or_is_through() -> bool:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> pg_backend_pid()"
+        return signing_in.done() or await pool.fetchval(waiting) > 0
+
+    async with server.services.stream.write() as write:
+        await set_password(write.conn, user_id=alice.user_id, password_hash=new_hash)
+        signing_in = asyncio.create_task(fetch(server, "/account/sign-in", method="POST", data=form, headers=cookie))
+        await eventually(waits_or_is_through, "the sign-in has come to the session")
+    assert (await signing_in)[0] == 403
+    assert await pool.fetchval("SELECT count(*) FROM web_sessions") == 0
