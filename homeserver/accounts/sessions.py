@@ -172,7 +172,7 @@ async def refresh_session(
 
     :param client_id: the OAuth 2.0 client that asks; None outside of OAuth 2.0
     :raises RefreshFailed: for a token that is unknown, expired, another client's, or spent; the last ends the session
-    :raises Unauthorized: M_USER_LOCKED; the token stays good for when the lock is lifted
+    :raises Unauthorized: M_USER_LOCKED, not for OAuth 2.0; the token stays good for when the lock is lifted
     """
     async with stream.write() as write:
         conn = write.conn
@@ -186,7 +186,9 @@ async def refresh_session(
         now_ms = int(time.time() * 1000)
         if token is not None and token.expires_ts is not None and token.expires_ts <= now_ms:
             raise RefreshFailed("The refresh token has expired", soft_logout=True)
-        if token is not None:
+        if token is not None and client_id is None:
+            # A client of OAuth 2.0 goes on, and is told by the API what is the matter: here it could only be told that
+            # its session is over, and would forget its keys.
             await check_may_sign_in(conn, user_nid)
         if token is None:
             await end_sessions(write, user_nid, [device_id])
