@@ -184,7 +184,7 @@ async def test_upload_later(alice: Api) -> None:
     created = await alice.post("/_matrix/media/v1/create")
     place = created.body["content_uri"].removeprefix("mxc://")
     early = await download(alice, place, query={"timeout_ms": "0"})
-    assert (early.status, early.errcode) == (504, "M_NOT_YETUPLOADED")
+    assert (early.status, early.errcode) == (504, "M_NOT_YET_UPLOADED")
     waiting = asyncio.create_task(download(alice, place, query={"timeout_ms": "30000"}))
     put = await alice.put(f"{_LEGACY}/upload/{place}", body=b"late", headers={"Content-Type": "text/plain"})
     assert put.status == 200, put
