@@ -28,6 +28,7 @@ UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.msc3391": True,  # deletion of account data
     "org.matrix.msc3881": True,  # pushers switched off from another device
     "org.matrix.msc4140": True,  # delayed events
+    "org.matrix.msc4306": True,  # subscriptions to threads, and sliding sync telling of them (MSC4308)
     "org.matrix.msc4155": True,  # filters of invitations
     "org.matrix.msc4380": True,  # blocked invitations
     "org.matrix.msc4380.stable": True,

@@ -1,4 +1,4 @@
-"""Subscriptions to threads: the endpoints, and sliding sync telling of them."""
+"""Subscriptions to threads: the endpoints, sliding sync telling of them, and the push rules that they bring."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.support.api import Api, Json
 _SYNC = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
 _UNSTABLE = "/_matrix/client/unstable/io.element.msc4306"
 _PAGES = "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions"
+_RULE = ".io.element.msc4306.rule.{}"
 
 
 async def say(api: Api, room_id: str, text: str, thread: str | None = None) -> str:
@@ -132,3 +133,43 @@ async def test_paging_through_what_did_not_fit(alice: Api, room_id: str) -> None
     assert everything["subscribed"][room_id].keys() == set(threads)
     for bad in ({}, {"dir": "f"}, {"dir": "b", "from": "x"}, {"dir": "b", "to": "5"}, {"dir": "b", "limit": "0"}):
         assert (await alice.get(_PAGES, query=bad)).status == 400
+
+
+async def test_the_first_subscription_brings_its_push_rules(api: Api, alice: Api, room_id: str) -> None:
+    """They are there for whoever has subscribed once, a sync tells so, they are changed like other predefined rules,
+    nobody can make or delete any of their kind, and a notification has their actions."""
+    bob, carol = await api.register("bob"), await api.register("carol")
+    for each in (bob, carol):
+        assert (await each.post(f"/join/{room_id}", {})).status == 200
+    one, two = [await say(alice, room_id, text) for text in ("one", "two")]
+    first = (await bob.get("/sync")).body
+    assert "postcontent" not in (await bob.get("/pushrules/global/")).body
+    await bob.put(path(room_id, one, _UNSTABLE), {})
+
+    then = (await bob.get("/sync", query={"since": first["next_batch"]})).body
+    [synced] = [event["content"] for event in then["account_data"]["events"] if event["type"] == "m.push_rules"]
+    assert synced == (await bob.get("/pushrules/")).body
+    rules = [rule["rule_id"] for rule in synced["global"]["postcontent"]]
+    assert rules == [_RULE.format("unsubscribed_thread"), _RULE.format("subscribed_thread")]
+    assert "postcontent" not in (await alice.get("/pushrules/global/")).body
+    await bob.put(path(room_id, two), {})
+    again = (await bob.get("/sync", query={"since": then["next_batch"]})).body
+    assert again.get("account_data", {}).get("events", []) == []
+
+    await bob.delete(path(room_id, two))
+    await say(alice, room_id, "in-one", one)
+    await say(alice, room_id, "in-two", two)
+    listed = (await bob.get("/notifications")).body["notifications"]
+    assert [entry["event"]["content"]["body"] for entry in listed] == ["in-one", "two", "one"]
+    assert listed[0]["actions"] == ["notify", {"set_tweak": "sound", "value": "default"}]
+
+    rule = "/pushrules/global/postcontent/" + rules[0]
+    assert (await bob.put(f"{rule}/enabled", {"enabled": False})).status == 200
+    assert (await bob.get(f"{rule}/enabled")).body == {"enabled": False}
+    await say(alice, room_id, "more-in-two", two)
+    [newest, *_] = (await bob.get("/notifications")).body["notifications"]
+    assert newest["event"]["content"]["body"] == "more-in-two"
+    assert (await bob.put("/pushrules/global/postcontent/x", {"actions": [], "conditions": []})).errcode == (
+        "M_INVALID_PARAM"
+    )
+    assert (await bob.delete(rule)).errcode == "M_INVALID_PARAM"

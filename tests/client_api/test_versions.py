@@ -20,6 +20,10 @@ _ANSWERED = {
         "/_matrix/client/unstable/org.matrix.msc3391/user/@alice:test.example/account_data/x",
     ),
     "org.matrix.msc4140": ("GET", "/_matrix/client/unstable/org.matrix.msc4140/delayed_events"),
+    "org.matrix.msc4306": (
+        "GET",
+        "/_matrix/client/unstable/io.element.msc4306/rooms/!x:y/thread/$z/subscription",
+    ),
     "org.matrix.msc3030": ("GET", "/_matrix/client/unstable/org.matrix.msc3030/rooms/!x:y/timestamp_to_event"),
     "org.matrix.msc3856": ("GET", "/_matrix/client/unstable/org.matrix.msc3856/rooms/!x:y/threads"),
     "org.matrix.msc4151": ("POST", "/_matrix/client/unstable/org.matrix.msc4151/rooms/!x:y/report"),
