@@ -7,7 +7,6 @@ import io
 import signal
 import struct
 import zlib
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,18 +14,9 @@ from PIL import Image
 from homeserver.main import Server
 from homeserver.media import thumbnails
 from tests.support.api import Answer, Api
-from tests.support.media import stored, upload
+from tests.support.media import picture, stored, upload
 
 _V1 = "/_matrix/client/v1/media"
-
-
-def picture(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
-    """An image of a few colours."""
-    image = Image.new(mode, size, "red")
-    image.paste("blue", (0, 0, size[0] // 2, size[1] // 2))
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def animation(frames: int, size: tuple[int, int], kind: str = "GIF") -> bytes:

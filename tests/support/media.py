@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from homeserver.main import Server
 from tests.support.api import Api
@@ -23,3 +27,12 @@ async def upload(user: Api, body: bytes, content_type: str | None = "text/plain"
 def stored(server: Server) -> list[Path]:
     """Every file below the media directory."""
     return [path for path in server.config.media_dir.rglob("*") if path.is_file()]
+
+
+def picture(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
+    """An image of a few colours."""
+    image = Image.new(mode, size, "red")
+    image.paste("blue", (0, 0, size[0] // 2, size[1] // 2))
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
