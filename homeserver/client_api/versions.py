@@ -33,6 +33,7 @@ UNSTABLE_FEATURES: dict[str, bool] = {
     "org.matrix.msc4380": True,  # blocked invitations
     "org.matrix.msc4380.stable": True,
     "org.matrix.msc3030": True,  # timestamp_to_event
+    "org.matrix.msc3916.stable": True,  # files only for those who are signed in
     "org.matrix.msc4151": True,  # reports of rooms
     "org.matrix.msc4260": True,  # reports of users
     "uk.half-shot.msc2666.query_mutual_rooms": True,
