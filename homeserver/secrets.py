@@ -2,6 +2,7 @@
 
     signing.key    proves to other servers who this one is (its place can be configured)
     secrets.json   what only this server needs to know: keys of tokens and forms
+    vapid.key      proves to Web Push services that a message is from where its reader has subscribed
 
 They are readable by the owner alone from the moment the file exists, and a file is whole or not there: it is written
 aside, synced and renamed. What exists is never overwritten, so two starts at once end up with the same secrets.
@@ -9,13 +10,24 @@ aside, synced and renamed. What exists is never overwritten, so two starts at on
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 import secrets
 import stat
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 
 from homeserver.protocol.signing import SigningKey, format_signing_key, generate_signing_key, parse_signing_key
 
@@ -40,6 +52,34 @@ class Secrets:
     form: str = field(default_factory=_fresh)
     media: str = field(default_factory=_fresh)
     storage: str = field(default_factory=_fresh)
+
+
+@dataclass(frozen=True, repr=False)
+class VapidKey:
+    """The key of this server for Web Push (RFC 8292). `public` is as browsers want it: the point in base64url."""
+
+    private: ec.EllipticCurvePrivateKey
+    public: str
+
+
+@cache
+def load_or_create_vapid_key(data_dir: Path) -> VapidKey:
+    """The key of data_dir/vapid.key; makes it if there is none. Read once. With another, subscriptions are void.
+
+    :raises SecretsError: if it can't be read or written
+    """
+    path = data_dir / "vapid.key"
+    if not path.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        write_secret(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+    try:
+        key = load_pem_private_key(_read_secret(path).encode(), None)
+    except (ValueError, TypeError) as error:
+        raise SecretsError(f"{path} can't be used ({error}): restore it from a backup") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise SecretsError(f"{path} is no key of P-256: restore it from a backup")
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return VapidKey(key, base64.urlsafe_b64encode(point).rstrip(b"=").decode())
 
 
 def load_or_create_signing_key(path: Path) -> SigningKey:

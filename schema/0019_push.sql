@@ -14,6 +14,9 @@ CREATE TABLE pushers (
     lang                text NOT NULL,
     data                bytea NOT NULL,   -- JSON, as the client gave it
     enabled             boolean NOT NULL,
+    ack_token           text,             -- Web Push: what the client must say that has been pushed to it; null: it has
+    ack_expires_ts      bigint NOT NULL DEFAULT 0,
+    ack_due             boolean NOT NULL DEFAULT false,  -- it is still to be pushed
     set_ts              bigint NOT NULL,  -- ms; when the client last said so
     pos                 bigint NOT NULL,  -- … and at which position
     after_pos           bigint NOT NULL,  -- events up to here are none of its business

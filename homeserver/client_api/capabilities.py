@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.room_versions import ROOM_VERSIONS
+from homeserver.secrets import load_or_create_vapid_key
 from homeserver.services import Services
 
 
@@ -29,6 +30,7 @@ async def get_capabilities(services: Services, request: ApiRequest) -> JsonObjec
             "m.set_avatar_url": {"enabled": True},
             "m.3pid_changes": {"enabled": person},
             "m.get_login_token": {"enabled": person and services.config.sessions.login_tokens},
+            "m.webpush": {"enabled": person, "vapid": load_or_create_vapid_key(services.config.data_dir).public},
             "m.forget_forced_upon_leave": {"enabled": False},
             "org.matrix.msc4140.delayed_events": {
                 "max_delay_ms": services.delayed_events.limits.max_delay_ms,

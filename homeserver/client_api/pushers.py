@@ -1,25 +1,33 @@
-"""Pushers: where a user's devices want to be told of what notifies the user.
+"""Pushers: where a user's devices want to be told of what notifies the user: a push gateway, or a Web Push service, for
+which the browser need only know this server's key (MSC4174, capability `m.webpush`).
 
 # spec: client-server-api/#push-notifications
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
+import re
 import time
+import uuid
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, json_object, string
+from homeserver.http.responses import Response, json_response
 from homeserver.outbound import AddressGuard
 from homeserver.protocol.canonical_json import encode_json
-from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam
+from homeserver.protocol.errors import BadRequest, InvalidParam, MissingParam, NotFound
 from homeserver.protocol.events import JsonObject
 from homeserver.services import Services
 from homeserver.storage.pushers import (
     Pusher,
     PusherFields,
+    activate,
     delete_pusher,
     delete_pushers_of_others,
     list_pushers,
@@ -28,6 +36,10 @@ from homeserver.storage.pushers import (
 )
 
 _PATH = "/_matrix/push/v1/notify"
+_WEB_PUSH = "webpush"  # MSC4174
+_ACK_MS = 5 * 60 * 1000
+_POINT = re.compile(r"[A-Za-z0-9_-]{87}", re.ASCII)
+_SECRET = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 _MOST = 100  # of one user
 _MOST_DATA = 8192  # bytes
 _MAX_APP_ID = 64
@@ -46,7 +58,7 @@ async def get_pushers(services: Services, request: ApiRequest) -> JsonObject:
     return {"pushers": [_shown(pusher) for pusher in pushers]}
 
 
-async def set_pusher(services: Services, request: ApiRequest) -> JsonObject:
+async def set_pusher(services: Services, request: ApiRequest) -> JsonObject | Response:
     """# spec: client-server-api/#post_matrixclientv3pushersset"""
     body = await request.json()
     requester = request.requester
@@ -61,14 +73,17 @@ async def set_pusher(services: Services, request: ApiRequest) -> JsonObject:
             await delete_pusher(conn, requester.user_nid, app_id, pushkey)
         return {}
     fields = _fields(body, app_id, pushkey, services.outbound.guard)
+    ack = None
     enabled = boolean(body, _ENABLED)
     append = boolean(body, "append", default=False)
     async with services.stream.write() as write:
         await lock_pushkey(write.conn, app_id, pushkey)
         others = await list_pushers(write.conn, requester.user_nid)
-        known = any((one.fields.app_id, one.fields.pushkey) == (app_id, pushkey) for one in others)
-        if not known and len(others) >= _MOST:
+        known = next((one for one in others if (one.fields.app_id, one.fields.pushkey) == (app_id, pushkey)), None)
+        if known is None and len(others) >= _MOST:
             raise BadRequest(f"You have {_MOST} pushers already", errcode="M_RESOURCE_LIMIT_EXCEEDED")
+        if fields.kind == _WEB_PUSH and (known is None or known.ack_token is not None or _moves(known.fields, fields)):
+            ack = (str(uuid.uuid4()), int(time.time() * 1000) + _ACK_MS)
         if not append:
             await delete_pushers_of_others(write.conn, requester.user_nid, app_id, pushkey)
         await put_pusher(
@@ -77,16 +92,41 @@ async def set_pusher(services: Services, request: ApiRequest) -> JsonObject:
             requester.device_id,
             fields,
             enabled=enabled,
+            ack=ack,
             pos=await write.next_position(),
             now_ms=int(time.time() * 1000),
         )
         write.changed(users=[requester.user_nid])
+    return json_response({}, 201) if ack is not None else {}
+
+
+async def ack_pusher(services: Services, request: ApiRequest) -> JsonObject:
+    """Activates a Web Push pusher: its client says what was pushed to it (MSC4174)."""
+    body = await request.json()
+    app_id = string(body, "app_id", required=True, max_length=_MAX_APP_ID)
+    token = string(body, "ack_token", required=True, max_length=255)
+    async with services.stream.write() as write:
+        pushers = await list_pushers(write.conn, request.requester.user_nid)
+        pushers = [one for one in pushers if one.fields.kind == _WEB_PUSH and one.fields.app_id == app_id]
+        if not pushers:
+            raise NotFound("You have no such pusher")
+        pusher = next((one for one in pushers if hmac.compare_digest(one.ack_token or "", token)), None)
+        if pusher is None or not token:
+            raise BadRequest("That is no token of a pusher of yours", errcode="M_UNKNOWN_ACTIVATION_TOKEN")
+        if pusher.ack_expires_ts < time.time() * 1000:
+            raise BadRequest("That token has expired", errcode="M_EXPIRED_ACTIVATION_TOKEN")
+        await activate(write.conn, pusher.pusher_id, await write.next_position())
     return {}
+
+
+def _moves(old: PusherFields, new: PusherFields) -> bool:
+    """Whether messages go to somewhere else from now on."""
+    return old.kind != new.kind or any(old.data.get(key) != new.data.get(key) for key in ("url", "auth"))
 
 
 def _fields(body: JsonObject, app_id: str, pushkey: str, guard: AddressGuard) -> PusherFields:
     kind = string(body, "kind", required=True)
-    if kind != "http":
+    if kind not in ("http", _WEB_PUSH):
         raise InvalidParam("This server knows no pushers of that kind")
     names = ("app_display_name", "device_display_name", "lang", "data")
     missing = [name for name in names if body.get(name) is None]
@@ -95,7 +135,9 @@ def _fields(body: JsonObject, app_id: str, pushkey: str, guard: AddressGuard) ->
     data = json_object(body, "data", required=True)
     if len(encode_json(data)) > _MOST_DATA:
         raise InvalidParam(f"data is larger than {_MOST_DATA} bytes")
-    _check_gateway(string(data, "url", required=True, max_length=2048), guard)
+    _check_url(string(data, "url", required=True, max_length=2048), guard, is_gateway=kind == "http")
+    if kind == _WEB_PUSH:
+        _check_keys(pushkey, string(data, "auth", required=True, max_length=64))
     # Another format is none that we know, but the gateway may: it is handed on, with all the fields of an event.
     string(data, "format")
     return PusherFields(
@@ -110,8 +152,19 @@ def _fields(body: JsonObject, app_id: str, pushkey: str, guard: AddressGuard) ->
     )
 
 
-def _check_gateway(text: str, guard: AddressGuard) -> None:
-    """:raises InvalidParam: for an address that is no push gateway's, or one that this server never connects to"""
+def _check_keys(public: str, auth: str) -> None:
+    """:raises InvalidParam: if these are not the keys of a subscription (RFC 8291, section 3)"""
+    if not _POINT.fullmatch(public) or not _SECRET.fullmatch(auth):
+        raise InvalidParam("pushkey and data.auth must be a public key of P-256 and 16 bytes, in unpadded base64url")
+    try:
+        point = base64.urlsafe_b64decode(public + "=")
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError:
+        raise InvalidParam("pushkey is no public key of P-256") from None
+
+
+def _check_url(text: str, guard: AddressGuard, *, is_gateway: bool) -> None:
+    """:raises InvalidParam: for an address where no push gateway is, or one that this server never connects to"""
     try:
         url = URL(text)
         port = url.port
@@ -119,7 +172,7 @@ def _check_gateway(text: str, guard: AddressGuard) -> None:
         raise InvalidParam("data.url is not a URL") from None
     if not url.host or port is None or url.user is not None or url.password is not None:
         raise InvalidParam("data.url must be the address of a push gateway")
-    if url.raw_path != _PATH or url.raw_query_string or url.raw_fragment:
+    if is_gateway and (url.raw_path != _PATH or url.raw_query_string or url.raw_fragment):
         raise InvalidParam(f"data.url must have the path {_PATH}")
     address = _address(url.host)
     # Names are looked up, and checked, when they are connected to.
@@ -152,6 +205,8 @@ def _shown(pusher: Pusher) -> JsonObject:
         "data": fields.data,
         _ENABLED: pusher.enabled,
     }
+    if fields.kind == _WEB_PUSH:
+        shown["activated"] = pusher.ack_token is None
     if fields.profile_tag is not None:
         shown["profile_tag"] = fields.profile_tag
     if pusher.device_id is not None:
@@ -162,4 +217,5 @@ def _shown(pusher: Pusher) -> JsonObject:
 ROUTES = [
     *client_routes("GET", "/pushers", get_pushers, Auth.USER),
     *client_routes("POST", "/pushers/set", set_pusher, Auth.USER),
+    *client_routes("POST", "/pushers/ack", ack_pusher, Auth.USER),
 ]

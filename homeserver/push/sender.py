@@ -31,9 +31,12 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.events import JsonObject
 from homeserver.push.gateway import Outcome, post_notification
 from homeserver.push.notification import badge_notification, event_notification, unread_messages, what_to_tell
+from homeserver.push.web_push import Signer, message_text, post_message
+from homeserver.secrets import load_or_create_vapid_key
 from homeserver.services import Services
 from homeserver.storage.destinations import move_reader, reader_position
 from homeserver.storage.events import ORD_SHIFT
@@ -42,6 +45,7 @@ from homeserver.storage.pushers import (
     Pusher,
     QueuedEvent,
     any_pusher,
+    clear_ack_due,
     delete_old_queued,
     delete_queued,
     delete_rejected,
@@ -60,6 +64,7 @@ from homeserver.storage.stream import Connection
 logger = logging.getLogger(__name__)
 
 _READER = "push"
+_WEB_PUSH = "webpush"
 _FAN_OUT = 200  # events in one step of the fan-out
 _AT_ONCE = 200  # requests at once …
 _FAILING_AT_ONCE = 40  # … of which so many by pushers that failed last time …
@@ -98,7 +103,8 @@ class _Gateway:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a pusher sends next: about an event, or (None) about the number of unread messages alone.
+    """What a pusher sends next: about an event, or (None) about the number of unread messages alone, or (`is_ack`) the
+    token that its client must say back.
 
     Without `notification` there is nothing to be said after all.
     """
@@ -107,6 +113,7 @@ class _Request:
     queued: QueuedEvent | None
     unread: int | None = None
     notification: JsonObject | None = None
+    is_ack: bool = False
 
 
 class PushSender:
@@ -131,6 +138,10 @@ class PushSender:
         self._closed = False
         self._read: int | None = None
         self._saved = 0
+        config = services.config
+        self._signer = Signer(
+            load_or_create_vapid_key(config.data_dir), config.public_baseurl or f"https://{config.server_name}"
+        )
         services.changes.add_listener(self._wake.set)
 
     async def run(self) -> None:
@@ -289,12 +300,18 @@ class PushSender:
                 if request.notification is None:
                     await self._succeeded(conn, request)
                     return 0
-            fields = request.pusher.fields
-            outcome, reason = await post_notification(
-                self._services.outbound, str(fields.data["url"]), fields.pushkey, request.notification
-            )
+            outcome, reason = await self._post(request.pusher, request.notification, is_ack=request.is_ack)
         async with self._stream.pool.acquire() as conn:
             return await self._conclude(conn, request, outcome, reason)
+
+    async def _post(self, pusher: Pusher, notification: JsonObject, *, is_ack: bool) -> tuple[Outcome, str]:
+        fields, outbound = pusher.fields, self._services.outbound
+        if fields.kind != _WEB_PUSH:
+            return await post_notification(outbound, str(fields.data["url"]), fields.pushkey, notification)
+        text = encode_json(notification) if is_ack else message_text(pusher, notification)
+        topic = str(notification.get("event_id", "ack"))
+        urgent = is_ack or notification.get("prio") == "high"
+        return await post_message(outbound, self._signer, pusher, text, topic=topic, urgent=urgent)
 
     @asynccontextmanager
     async def _slot(self, gateway: str, *, failing: bool) -> AsyncIterator[None]:
@@ -313,6 +330,12 @@ class PushSender:
         pusher = await find_pusher(conn, pusher_id)
         if pusher is None or not pusher.enabled:
             return None
+        if pusher.ack_token is not None:
+            if not pusher.ack_due:
+                return None
+            message = {"app_id": pusher.fields.app_id, "ack_token": pusher.ack_token}
+            in_time = pusher.ack_expires_ts > self._now_ms()
+            return _Request(pusher, None, notification=message if in_time else None, is_ack=True)
         queued = await next_events(conn, pusher_id, 1)
         if queued:
             if queued[0].queued_ts < self._now_ms() - _GIVE_UP_MS:
@@ -324,13 +347,16 @@ class PushSender:
         if not pusher.badge_due:
             return None
         unread = await unread_messages(self._services, conn, pusher.user_nid)
-        if unread == (pusher.badge or 0):
+        # Browsers take it ill if a message shows nothing.
+        if unread == (pusher.badge or 0) or pusher.fields.kind == _WEB_PUSH:
             return _Request(pusher, None, unread)
         return _Request(pusher, None, unread, badge_notification(pusher, unread))
 
     async def _succeeded(self, conn: Connection, request: _Request) -> None:
         """Takes note that a request was taken, or that there was none to be made."""
         async with conn.transaction():
+            if request.is_ack:
+                await clear_ack_due(conn, request.pusher)
             if request.queued is not None:
                 await delete_queued(conn, request.pusher.pusher_id, [request.queued])
             if request.unread is not None:

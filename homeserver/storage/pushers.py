@@ -43,7 +43,8 @@ class Pusher:
 
     `badge` is the number of unread messages that it was told last, None before the first. It may have changed at the
     position `changed_pos`, and was told (or found to be the same) as of `told_pos`. `failures` are those in a row, and
-    before `retry_at_ts` the pusher is left alone.
+    before `retry_at_ts` the pusher is left alone. One with an `ack_token` is sent that, if it is due, and nothing else,
+    until its client has said it back.
     """
 
     pusher_id: int
@@ -51,6 +52,9 @@ class Pusher:
     device_id: str | None
     fields: PusherFields
     enabled: bool
+    ack_token: str | None
+    ack_expires_ts: int
+    ack_due: bool
     set_ts: int
     badge: int | None
     changed_pos: int
@@ -75,7 +79,8 @@ class QueuedEvent(NamedTuple):
 
 _FIELDS = "app_id, pushkey, kind, app_display_name, device_display_name, profile_tag, lang, data"
 _COLUMNS = (
-    f"pusher_id, user_nid, device_id, {_FIELDS}, enabled, set_ts, badge, changed_pos, told_pos, failures, retry_at_ts"
+    f"pusher_id, user_nid, device_id, {_FIELDS}, enabled, ack_token, ack_expires_ts, ack_due, "
+    "set_ts, badge, changed_pos, told_pos, failures, retry_at_ts"
 )
 
 
@@ -107,24 +112,31 @@ async def put_pusher(
     fields: PusherFields,
     *,
     enabled: bool | None,
+    ack: tuple[str, int] | None,
     pos: int,
     now_ms: int,
 ) -> None:
     """Makes a pusher, or has it be as the client says now: it starts afresh, with what it has still to send.
 
     :param enabled: None leaves that as it is. Whoever switches a pusher on or off from elsewhere does not take it over.
+    :param ack: a token that the client must say back before anything is pushed, and until when (ms)
     :param pos: the position of the change; earlier events don't concern a pusher that was not there, or was off
     """
     await conn.execute(
         f"""
-        INSERT INTO pushers AS p (user_nid, device_id, {_FIELDS}, enabled, set_ts, pos, after_pos)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, true), $12, $13, $13)
+        INSERT INTO pushers AS p (user_nid, device_id, {_FIELDS}, enabled, set_ts, pos, after_pos,
+                                  ack_token, ack_expires_ts, ack_due)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, true), $12, $13, $13,
+                $14::text, coalesce($15::bigint, 0), $14::text IS NOT NULL)
         ON CONFLICT (user_nid, app_id, pushkey) DO UPDATE SET
             device_id = CASE WHEN $11::boolean IS NULL THEN excluded.device_id ELSE p.device_id END,
             kind = excluded.kind, app_display_name = excluded.app_display_name,
             device_display_name = excluded.device_display_name, profile_tag = excluded.profile_tag,
             lang = excluded.lang, data = excluded.data, enabled = coalesce($11, p.enabled),
             set_ts = excluded.set_ts, pos = excluded.pos, failures = 0, retry_at_ts = 0,
+            ack_token = CASE WHEN $14::text IS NULL AND excluded.kind = p.kind THEN p.ack_token ELSE $14::text END,
+            ack_expires_ts = CASE WHEN $14::text IS NULL THEN p.ack_expires_ts ELSE $15::bigint END,
+            ack_due = CASE WHEN $14::text IS NULL THEN p.ack_due AND excluded.kind = p.kind ELSE true END,
             after_pos = CASE WHEN p.enabled THEN p.after_pos ELSE excluded.after_pos END
         """,  # noqa: S608
         user_nid,
@@ -140,6 +152,7 @@ async def put_pusher(
         enabled,
         now_ms,
         pos,
+        *(ack or (None, None)),
     )
     if enabled is False:
         await conn.execute(
@@ -194,7 +207,7 @@ async def queue_event(conn: Connection, event: NotifyingEvent, user_nids: Collec
     rows = await conn.fetch(
         "INSERT INTO push_queue (pusher_id, event_nid, room_nid, ord, queued_ts) "
         "SELECT p.pusher_id, $2, $3, $4, $5 FROM pushers p WHERE p.user_nid = ANY($1) AND p.enabled "
-        "AND p.after_pos < $6 ON CONFLICT DO NOTHING RETURNING pusher_id",
+        "AND p.ack_token IS NULL AND p.after_pos < $6 ON CONFLICT DO NOTHING RETURNING pusher_id",
         list(user_nids),
         event.event_nid,
         event.room_nid,
@@ -229,7 +242,7 @@ async def pushers_set(conn: Connection, after: int, until: int) -> set[int]:
 async def waiting_pushers(conn: Connection) -> dict[int, int]:
     """The pushers that have something to send, and from when (ms) they may."""
     rows = await conn.fetch(
-        "SELECT p.pusher_id, p.retry_at_ts FROM pushers p WHERE p.enabled AND (p.changed_pos > p.told_pos "
+        "SELECT p.pusher_id, p.retry_at_ts FROM pushers p WHERE p.enabled AND (p.ack_due OR p.changed_pos > p.told_pos "
         "OR EXISTS (SELECT FROM push_queue q WHERE q.pusher_id = p.pusher_id))"
     )
     return {row["pusher_id"]: row["retry_at_ts"] for row in rows}
@@ -285,6 +298,22 @@ async def set_badge(conn: Connection, pusher: Pusher, badge: int, *, sent: bool)
         badge,
         pusher.changed_pos,
         0 if sent else 1,
+    )
+
+
+async def activate(conn: Connection, pusher_id: int, pos: int) -> None:
+    """Takes note that a pusher's client has said its token back: from position `pos` on it is told of events."""
+    await conn.execute(
+        "UPDATE pushers SET ack_token = NULL, ack_due = false, after_pos = $2 WHERE pusher_id = $1", pusher_id, pos
+    )
+
+
+async def clear_ack_due(conn: Connection, pusher: Pusher) -> None:
+    """Takes note that a pusher has sent its token, or need not any more."""
+    await conn.execute(
+        "UPDATE pushers SET ack_due = false, failures = 0, retry_at_ts = 0 WHERE pusher_id = $1 AND set_ts = $2",
+        pusher.pusher_id,
+        pusher.set_ts,
     )
 
 
