@@ -8,7 +8,7 @@ from homeserver.accounts.login_attempts import LoginAttempts
 from homeserver.accounts.password import check_credentials
 from homeserver.accounts.two_factor import TOTP, totp_stage
 from homeserver.config import Config
-from homeserver.protocol.errors import BadRequest, Forbidden
+from homeserver.protocol.errors import BadRequest, Forbidden, MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.secrets import Secrets
 from homeserver.storage.accounts import find_password_hash
@@ -74,7 +74,8 @@ def _password_stage(sessions: Sessions, config: Config, attempts: LoginAttempts,
         except BadRequest as error:
             raise Forbidden(error.message) from None
         if named != user_id:
-            raise Forbidden("The password must be that of the account that asks")
+            # Not a proof that failed and may be tried again, but one of something else.
+            raise MatrixError("The password must be that of the account that asks", errcode="M_FORBIDDEN", status=403)
         async with attempts.attempt(address, user_id):
             await check_credentials(sessions.pool, config.passwords, user_id, password)
 

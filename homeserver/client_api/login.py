@@ -132,9 +132,7 @@ async def _by_token(services: Services, request: ApiRequest, body: JsonObject) -
 
 async def _by_appservice(services: Services, request: ApiRequest, body: JsonObject) -> Claim:
     """# spec: client-server-api/#appservice-login"""
-    appservice = request.http.authenticator.appservice(request)
-    if appservice is None:
-        raise Forbidden("The token of an application service is needed")
+    appservice = request.http.authenticator.the_appservice(request)
     user_id = user_id_of(body, services.server_name)
     if not appservice.covers_user(user_id):
         raise MatrixError(

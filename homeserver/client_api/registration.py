@@ -16,7 +16,7 @@ from homeserver.config import SessionsConfig
 from homeserver.devices.device_lists import mark_changed
 from homeserver.http import ApiRequest, Auth, client_routes
 from homeserver.http.bodies import boolean, string
-from homeserver.protocol.errors import BadRequest, Forbidden, MissingParam, Unauthorized
+from homeserver.protocol.errors import BadRequest, Forbidden, MissingParam
 from homeserver.protocol.events import JsonObject
 from homeserver.protocol.identifiers import domain_of
 from homeserver.rate_limits import address_key
@@ -107,9 +107,7 @@ async def _register_guest(services: Services, request: ApiRequest, body: JsonObj
 
 async def _register_for_appservice(services: Services, request: ApiRequest, body: JsonObject) -> JsonObject:
     """# spec: application-service-api/#server-admin-style-permissions"""
-    appservice = request.http.authenticator.appservice(request)
-    if appservice is None:
-        raise Unauthorized("The token of an application service is needed")
+    appservice = request.http.authenticator.the_appservice(request)
     localpart = _wanted_localpart(body)
     if localpart is None:
         raise MissingParam("username is missing")
@@ -153,7 +151,7 @@ async def _registered(conn: Connection, config: SessionsConfig, account: Account
 
 
 def _wanted_localpart(body: JsonObject) -> str | None:
-    username = string(body, "username", max_length=255)
+    username = string(body, "username")
     return registration.wanted_localpart(username) if username is not None else None
 
 
@@ -168,7 +166,7 @@ async def get_available(services: Services, request: ApiRequest) -> JsonObject:
     """# spec: client-server-api/#get_matrixclientv3registeravailable"""
     if services.config.registration.mode == "off":
         raise Forbidden("Registration is disabled")
-    localpart = request.query.string("username", required=True, max_length=255)
+    localpart = registration.wanted_localpart(request.query.string("username", required=True))
     async with services.pool.acquire() as conn:
         await registration.check_name(conn, services.config, request.http.appservices, localpart)
     return {"available": True}

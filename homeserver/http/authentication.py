@@ -79,6 +79,19 @@ class Authenticator:
         token = self._token(request)
         return self._appservices.by_token_hash(access_tokens.hash_token(token)) if token is not None else None
 
+    def the_appservice(self, request: ApiRequest) -> Appservice:
+        """The same where nobody else may ask.
+
+        :raises Unauthorized: M_MISSING_TOKEN, or M_UNKNOWN_TOKEN for a token of anybody else
+
+        # spec: application-service-api/#server-admin-style-permissions
+        """
+        appservice = self.appservice(request)
+        if appservice is None:
+            errcode = "M_MISSING_TOKEN" if self._token(request) is None else "M_UNKNOWN_TOKEN"
+            raise Unauthorized("The token of an application service is needed", errcode=errcode)
+        return appservice
+
     def _token(self, request: ApiRequest) -> str | None:
         header = request.headers.get("Authorization")
         if header is not None:

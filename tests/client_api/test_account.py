@@ -49,7 +49,6 @@ async def test_other_devices_stay_if_asked(alice: Api) -> None:
     "auth",
     [
         _proof("wrong"),
-        _proof(user="bob"),
         _proof(user="@alice:other.example"),
         {"type": "m.login.password"},
         {"type": "m.login.password", "password": 5},
@@ -58,13 +57,25 @@ async def test_other_devices_stay_if_asked(alice: Api) -> None:
     ],
 )
 async def test_a_wrong_proof_changes_nothing(alice: Api, auth: dict[str, Any]) -> None:
-    """A failed stage is a 401 that says why and may be tried again; a good password of somebody else is a wrong one."""
-    await alice.as_token(None).register("bob")
+    """A failed stage is a 401 that says why and may be tried again."""
     answer = await alice.post("/account/password", {"new_password": NEW_PASSWORD, "auth": auth})
     assert answer.status == 401
     assert answer.errcode in ("M_FORBIDDEN", "M_UNRECOGNIZED")
     assert answer.body["flows"]
     assert (await _log_in(alice, PASSWORD)).status == 200
+
+
+async def test_a_proof_of_somebody_else_is_none(alice: Api) -> None:
+    """A good password of another account is refused, and the session goes on with that of its own."""
+    other = await alice.as_token(None).login("alice")
+    await alice.as_token(None).register("bob")
+    session = (await alice.delete(f"/devices/{other.device_id}")).body["session"]
+    for user in ("bob", "@bob:test.example", "nobody"):
+        answer = await alice.delete(f"/devices/{other.device_id}", {"auth": {**_proof(user=user), "session": session}})
+        assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
+    assert (await other.get("/account/whoami")).status == 200
+    answer = await alice.delete(f"/devices/{other.device_id}", {"auth": {**_proof(), "session": session}})
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("auth", [5, [], "x", {"type": 5}, {"type": "m.login.password", "session": 5}])

@@ -105,7 +105,23 @@ async def test_it_logs_its_users_in(bridge: Api) -> None:
     assert (await bridge.as_token(answer.body["access_token"]).get("/account/whoami")).status == 200
     body["identifier"] = {"type": "m.id.user", "user": "alice"}
     assert (await bridge.post("/login", body)).errcode == "M_EXCLUSIVE"
-    assert (await bridge.as_token(None).post("/login", body)).errcode == "M_FORBIDDEN"
+
+
+@pytest.mark.parametrize("path", ["/login", "/register"])
+async def test_only_its_token_speaks_for_it(bridge: Api, path: str) -> None:
+    """Nobody makes or logs in its users without a token, or with one that is not a service's.
+
+    # spec: application-service-api/#server-admin-style-permissions
+    """
+    carol = await bridge.as_token(None).register("carol")
+    body = {"type": _APPSERVICE, "identifier": {"type": "m.id.user", "user": "_irc_bob"}, "username": "_irc_eve"}
+    for token, errcode in (
+        (None, "M_MISSING_TOKEN"),
+        ("nonsense", "M_UNKNOWN_TOKEN"),
+        (carol.token, "M_UNKNOWN_TOKEN"),
+    ):
+        answer = await bridge.as_token(token).post(path, body)
+        assert (answer.status, answer.errcode) == (401, errcode)
 
 
 async def test_its_users_have_no_password(bridge: Api) -> None:

@@ -88,6 +88,7 @@ async def test_inhibit_login_gives_no_session(api: Api) -> None:
         ("", "M_INVALID_USERNAME"),
         ("a:b", "M_INVALID_USERNAME"),
         ("a" * 250, "M_INVALID_USERNAME"),
+        ("a" * 2_000, "M_INVALID_USERNAME"),
         (5, "M_BAD_JSON"),
     ],
 )
@@ -104,6 +105,9 @@ async def test_available_says_what_register_would(alice: Api) -> None:
     for name, errcode in (("alice", "M_USER_IN_USE"), ("a b", "M_INVALID_USERNAME")):
         answer = await alice.get("/register/available", query={"username": name})
         assert (answer.status, answer.errcode) == (400, errcode)
+    assert (await alice.get("/register/available", query={"username": "a" * 300})).errcode == "M_INVALID_USERNAME"
+    assert (await alice.get("/register/available", query={"username": "ALICE"})).errcode == "M_USER_IN_USE"
+    assert (await alice.get("/register/available", query={"username": "Bob"})).body == {"available": True}
     assert (await alice.get("/register/available")).errcode == "M_MISSING_PARAM"
 
 
