@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from homeserver.protocol.canonical_json import encode_json
+from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.push.gateway import Outcome, post_notification
 from homeserver.push.notification import badge_notification, event_notification, unread_messages, what_to_tell
@@ -340,7 +341,12 @@ class PushSender:
         if queued:
             if queued[0].queued_ts < self._now_ms() - _GIVE_UP_MS:
                 return _Request(pusher, queued[0])
-            told = await what_to_tell(self._services, conn, pusher, queued[0])
+            try:
+                told = await what_to_tell(self._services, conn, pusher, queued[0])
+            except (MatrixError, LookupError, ValueError):
+                # One event that can't be told, whatever is wrong with it, must not keep the device from all others.
+                logger.exception("Pusher %d passes over event number %d", pusher_id, queued[0].event_nid)
+                told = None
             if told is None:
                 return _Request(pusher, queued[0])
             return _Request(pusher, queued[0], told.unread, event_notification(pusher, told))

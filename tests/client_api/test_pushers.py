@@ -180,3 +180,14 @@ async def test_nobody_has_pushers_without_end(alice: Api) -> None:
     answer = await alice.post("/pushers/set", pusher(_URL, "one more"))
     assert (answer.status, answer.errcode) == (400, "M_RESOURCE_LIMIT_EXCEEDED")
     await set_pusher(alice, pusher(_URL, "0", lang="uk"))
+
+
+async def test_who_is_deactivated_has_no_pushers(alice: Api, server: Server) -> None:
+    """Nothing is sent anywhere for an account that has ended."""
+    await set_pusher(alice, pusher(_URL))
+    session = (await alice.post("/account/deactivate", {})).body["session"]
+    user = {"type": "m.id.user", "user": "alice"}
+    auth = {"type": "m.login.password", "identifier": user, "password": PASSWORD, "session": session}
+    assert (await alice.post("/account/deactivate", {"auth": auth})).status == 200
+    async with server.services.pool.acquire() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM pushers") == 0

@@ -324,3 +324,46 @@ async def test_after_a_restart_all_is_told_once(database: str, tmp_path: Path, g
         await gateway.wait_for(lambda: third in gateway.events())
     assert gateway.events() == [second, third]
     assert first not in gateway.events()
+
+
+async def test_what_could_not_be_told_for_a_day_is_given_up(alice: Api, gateway: PushGateway, server: Server) -> None:
+    """The gateway gets what is new when it is back, and not the whole of its absence."""
+    bob = await alice.as_token(None).register("bob")
+    room_id = await _room(alice, bob)
+    await set_pusher(bob, pusher(gateway.url))
+    gateway.answer = refused(503)
+    old = [await _say(alice, room_id, f"{number}") for number in range(3)]
+    await gateway.wait_for(lambda: old[0] in gateway.events())
+    async with server.services.pool.acquire() as conn:
+        while await conn.fetchval("SELECT count(*) FROM push_queue") < len(old):
+            await conn.execute("SELECT 1")
+        await conn.execute("UPDATE push_queue SET queued_ts = queued_ts - 86400001")
+    new = await _say(alice, room_id, "new")
+    gateway.answer = None
+    await gateway.wait_for(lambda: new in gateway.events())
+    assert not {*old[1:]} & set(gateway.events())
+    await _say(alice, room_id, "and so on")
+    await gateway.wait_for(lambda: gateway.events()[-1] != new)
+    async with server.services.pool.acquire() as conn:
+        assert await conn.fetchval("SELECT failures FROM pushers") == 0
+
+
+async def test_no_gateway_inside_is_asked(database: str, tmp_path: Path, gateway: PushGateway) -> None:
+    """An address that was allowed once, or that a name leads to now, is refused when it is connected to."""
+    async with running_server(server_config(database, tmp_path, **_ALLOWED)) as server, open_api(server.url) as api:
+        alice, bob = await api.register("alice"), await api.register("bob")
+        room_id = await _room(alice, bob)
+        await set_pusher(bob, pusher(gateway.url))
+        async with server.services.pool.acquire() as conn:
+            await conn.execute("UPDATE pushers SET retry_at_ts = 99999999999999")
+        await _say(alice, room_id, "a secret")
+    async with running_server(server_config(database, tmp_path)) as server:
+        async with server.services.pool.acquire() as conn, asyncio.timeout(30):
+            await conn.execute("UPDATE pushers SET retry_at_ts = 0, failures = 0")
+        async with open_api(server.url) as api:
+            alice = await api.login("alice")
+            await _say(alice, room_id, "another")
+        async with server.services.pool.acquire() as conn, asyncio.timeout(30):
+            while not await conn.fetchval("SELECT failures FROM pushers"):
+                await conn.execute("SELECT 1")
+    assert gateway.notifications == []
