@@ -13,6 +13,7 @@ import orjson
 from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.errors import InvalidParam, NotFound
 from homeserver.protocol.events import JsonObject
+from homeserver.rooms.visibility import sights
 from homeserver.storage.account_data import find_account_data, put_account_data
 from homeserver.storage.events import Status, StoredEvent, event_by_id
 from homeserver.storage.names import Names, Room
@@ -59,12 +60,12 @@ class Receipts:
     async def set_local(self, receipt: Receipt) -> None:
         """Moves the receipt of one of our users, unless it is further already.
 
-        :raises NotFound: if the event is not in the room's timeline here
+        :raises NotFound: if the event is not in the room's timeline here, or not for the user to see
         :raises InvalidParam: if it is not in the thread
         # spec: client-server-api/#post_matrixclientv3roomsroomidreceiptreceipttypeeventid
         """
         async with self._stream.pool.acquire() as conn:
-            await _check_target(conn, receipt)
+            await self._check_target(conn, receipt)
         if await set_receipt(self._stream, self._names, receipt) and receipt.receipt_type == READ:
             for listener in self._listeners:
                 listener(receipt)
@@ -80,11 +81,12 @@ class Receipts:
     async def set_fully_read(self, room: Room, user_nid: int, event_id: str) -> None:
         """Moves the user's fully-read marker, unless it is further already.
 
-        :raises NotFound: if the event is not in the room's timeline here
+        :raises NotFound: if the event is not in the room's timeline here, or not for the user to see
         # spec: client-server-api/#post_matrixclientv3roomsroomidread_markers
         """
         async with self._stream.write() as write:
-            event = await _target(write.conn, room, event_id)
+            user_id = (await self._names.user_ids([user_nid]))[user_nid]
+            event = await self._target(write.conn, room, user_id, event_id)
             content = await find_account_data(write.conn, user_nid, FULLY_READ, room_nid=room.nid)
             current = orjson.loads(content).get("event_id") if content is not None else None
             if isinstance(current, str) and not _is_further(event.ord, await event_ord(write.conn, room.nid, current)):
@@ -98,6 +100,24 @@ class Receipts:
                 room_nid=room.nid,
             )
             write.changed(users=[user_nid])
+
+    async def _target(self, conn: Connection, room: Room, user_id: str, event_id: str) -> StoredEvent:
+        event = await event_by_id(conn, event_id, room.nid)
+        if event is not None and event.status is Status.ACCEPTED and event.ord is not None:
+            # What is not for them to see must look as if it weren't there; and others would be told of the receipt.
+            sight = (await sights(conn, self._names, user_id, [room.nid]))[room.nid]
+            if sight.sees(event.ord):
+                return event
+        raise NotFound("There is no such event in that room")
+
+    async def _check_target(self, conn: Connection, receipt: Receipt) -> None:
+        event = await self._target(conn, receipt.room, receipt.user_id, receipt.event_id)
+        # A redacted event no longer says which thread it was in. The root of a thread may be cited in either.
+        if receipt.thread_id is None or event.redacted_by is not None or receipt.thread_id == receipt.event_id:
+            return
+        thread_id = await thread_of(conn, receipt.room.nid, receipt.event_id) or MAIN_THREAD
+        if thread_id != receipt.thread_id:
+            raise InvalidParam("The event is not in that thread")
 
 
 async def set_receipt(stream: Stream, names: Names, receipt: Receipt) -> bool:
@@ -130,20 +150,3 @@ async def set_receipt(stream: Stream, names: Names, receipt: Receipt) -> bool:
 
 def _is_further(ord: int | None, than: int | None) -> bool:
     return ord is None or than is None or ord > than
-
-
-async def _target(conn: Connection, room: Room, event_id: str) -> StoredEvent:
-    event = await event_by_id(conn, event_id, room.nid)
-    if event is None or event.status is not Status.ACCEPTED or event.ord is None:
-        raise NotFound("There is no such event in that room")
-    return event
-
-
-async def _check_target(conn: Connection, receipt: Receipt) -> None:
-    event = await _target(conn, receipt.room, receipt.event_id)
-    # A redacted event no longer says which thread it was in. The root of a thread may be cited in either.
-    if receipt.thread_id is None or event.redacted_by is not None or receipt.thread_id == receipt.event_id:
-        return
-    thread_id = await thread_of(conn, receipt.room.nid, receipt.event_id) or MAIN_THREAD
-    if thread_id != receipt.thread_id:
-        raise InvalidParam("The event is not in that thread")

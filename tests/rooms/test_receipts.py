@@ -90,6 +90,25 @@ async def test_events_of_other_rooms_are_not_found(world: World, receipts: Recei
     assert await held(world) == {}
 
 
+@pytest.mark.parametrize("visibility", ["joined", "shared"])
+async def test_events_must_be_for_the_user_to_see(world: World, receipts: Receipts, visibility: str) -> None:
+    """A receipt or marker can't be put at an event from before the user came if that is not for them to see."""
+    room = await world.create_room("alice", visibility=visibility)
+    before = await world.say(room, "alice", "before")
+    await world.join(room, "bob")
+    bob = await world.timeline.names.user_nid(user_id("bob"))
+    if visibility == "joined":
+        with pytest.raises(NotFound):
+            await receipts.set_local(receipt(room, before, name="bob"))
+        with pytest.raises(NotFound):
+            await receipts.set_fully_read(room, bob, before)
+        assert await held(world, "bob") == {}
+        before = await world.say(room, "alice", "since")
+    await receipts.set_fully_read(room, bob, before)
+    await receipts.set_local(receipt(room, before, name="bob"))
+    assert await held(world, "bob") == {(READ, ""): before}
+
+
 async def test_other_servers_may_be_ahead(world: World, receipts: Receipts) -> None:
     """A remote receipt at an event that is not here yet is kept as the newest; private ones are not taken."""
     room = await world.create_room("alice")
