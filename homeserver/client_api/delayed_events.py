@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from homeserver.client_api.room_event_requests import check_canonical_alias, device_of, event_type, timestamp
+from homeserver.client_api.room_event_requests import (
+    check_canonical_alias,
+    device_of,
+    event_type,
+    timestamp,
+    transaction_of,
+)
 from homeserver.client_api.rooms import room_of, user_id_in
 from homeserver.http import ApiRequest, Auth, Route, client_routes
 from homeserver.http.bodies import integer, json_object, string
@@ -34,7 +40,6 @@ async def put_delayed_event(services: Services, request: ApiRequest) -> JsonObje
         json_object(body, "content", required=True),
         delay_ms=integer(body, "delay_ms", required=True, minimum=1),
         state_key=string(body, "state_key"),
-        txn_id=request.params["txnId"],
     )
 
 
@@ -49,15 +54,7 @@ async def schedule_as_query_says(
     if delay_ms is None:
         return None
     try:
-        return await schedule(
-            services,
-            request,
-            room,
-            content,
-            delay_ms=delay_ms,
-            state_key=state_key,
-            txn_id=request.params.get("txnId"),
-        )
+        return await schedule(services, request, room, content, delay_ms=delay_ms, state_key=state_key)
     except Forbidden as error:
         if "org.matrix.msc4140.errcode" in error.extra:
             raise BadRequest(error.message, **error.extra) from None
@@ -72,7 +69,6 @@ async def schedule(
     *,
     delay_ms: int,
     state_key: str | None,
-    txn_id: str | None,
 ) -> JsonObject:
     """Schedules the event that the request is about; the answer, with its `delay_id`.
 
@@ -95,7 +91,7 @@ async def schedule(
         user_nid=requester.user_nid,
         device_id=device_of(requester),
         room_nid=room.nid,
-        txn_id=txn_id,
+        txn_id=_transaction(request),
         type=type,
         state_key=state_key,
         content=encoded,
@@ -106,6 +102,17 @@ async def schedule(
         send_ts=0,
     )
     return {"delay_id": await services.delayed_events.schedule(event)}
+
+
+def _transaction(request: ApiRequest) -> str | None:
+    """What tells the requests of a device in one room apart; None for one that sets state, which has no txnId.
+
+    # spec: client-server-api/#transaction-identifiers
+    """
+    if "txnId" not in request.params:
+        return None
+    transaction = transaction_of(request)
+    return f"{transaction.endpoint_hash}/{transaction.txn_id}"
 
 
 async def post_action(services: Services, request: ApiRequest) -> JsonObject:

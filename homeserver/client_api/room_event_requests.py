@@ -60,7 +60,10 @@ def device_of(requester: Requester) -> str:
 def transaction_of(request: ApiRequest) -> ClientTransaction:
     """The transaction of the path's `txnId`.  # spec: client-server-api/#transaction-identifiers"""
     params = request.params
-    endpoint = f"redact {params['eventId']}" if "eventId" in params else f"send {params['eventType']}"
+    if "eventId" in params:
+        endpoint = f"redact {params['eventId']}"
+    else:
+        endpoint = f"{'delay' if '/delayed_event/' in request.route.path else 'send'} {params['eventType']}"
     return ClientTransaction(request.requester.user_nid, device_of(request.requester), params["txnId"], endpoint)
 
 

@@ -16,7 +16,8 @@ from homeserver.storage.stream import Connection
 @dataclass(frozen=True, slots=True)
 class DelayedEvent:
     """`content` and `error` are JSON objects; times are in milliseconds since 1970. Finalised are those that were sent
-    (`event_id`), could not be sent (`error`) or were cancelled (neither)."""
+    (`event_id`), could not be sent (`error`) or were cancelled (neither). `txn_id` is that of the request, after what
+    else its path says."""
 
     delay_id: str
     user_nid: int

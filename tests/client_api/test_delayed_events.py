@@ -328,3 +328,23 @@ async def test_delayed_events_survive_a_restart(database: str, tmp_path: Path) -
 
         await eventually(are_there, "the events to be sent")
         assert [event["content"]["body"] for event in reversed(await texts(alice, room))] == ["1", "2", "0"]
+
+
+async def test_transactions_are_those_of_a_path(alice: Api) -> None:
+    """The same txnId for another type, over the other endpoint or in another room is another transaction; for the same
+    path it is the same one."""
+    room, other = await room_of(alice), await room_of(alice)
+    older = {"org.matrix.msc4140.delay": str(_HOUR)}
+
+    async def scheduled() -> list[str]:
+        over_send = await alice.put(f"/rooms/{room}/send/m.room.message/t1", _TEXT, query=older)
+        return [
+            await schedule(alice, room),
+            await schedule(alice, room, type="com.example.other"),
+            await schedule(alice, other),
+            str(over_send.body["delay_id"]),
+        ]
+
+    first = await scheduled()
+    assert len(set(first)) == 4
+    assert await scheduled() == first
