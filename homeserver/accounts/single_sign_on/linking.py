@@ -35,6 +35,9 @@ async def account_of(conn: Connection, config: ProviderConfig, identity: Identit
     account = await _existing(conn, config, identity, server_name)
     if account is None or account.admin or account.guest or account.deactivated or account.appservice_id is not None:
         return None
+    if any(one.provider_id == config.id for one in await single_sign_on.external_ids_of(conn, account.user_nid)):
+        # Somebody else there is let into it: the address or the name was given to a new owner.
+        return None
     await link(conn, config, identity, account.user_nid)
     return account
 
