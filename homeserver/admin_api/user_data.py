@@ -20,6 +20,7 @@ from homeserver.storage.account_data import GLOBAL, list_account_data
 from homeserver.storage.accounts import Account
 from homeserver.storage.devices import Device
 from homeserver.storage.members import memberships_of
+from homeserver.storage.pushers import PusherFields, list_pushers
 
 _MAX_DEVICE_ID = 255
 _MAX_DEVICE_NAME = 255
@@ -171,9 +172,24 @@ async def get_export(services: Services, request: ApiRequest) -> Response:
 
 
 async def get_pushers(services: Services, request: ApiRequest) -> JsonObject:
-    """What pushes to the user's devices: nothing does so yet."""
-    await local_account(services, request)
-    return {"pushers": [], "total": 0}
+    """Where the user's devices are told of events. Of their data only what says where and how, none of their keys."""
+    account = await local_account(services, request)
+    async with services.pool.acquire() as conn:
+        found = await list_pushers(conn, account.user_nid)
+    return {"pushers": [_shown_pusher(one.fields) for one in found], "total": len(found)}
+
+
+def _shown_pusher(fields: PusherFields) -> JsonObject:
+    return {
+        "app_display_name": fields.app_display_name,
+        "app_id": fields.app_id,
+        "data": {key: fields.data[key] for key in ("url", "format") if key in fields.data},
+        "device_display_name": fields.device_display_name,
+        "kind": fields.kind,
+        "lang": fields.lang,
+        "profile_tag": fields.profile_tag or "",
+        "pushkey": fields.pushkey,
+    }
 
 
 _DEVICE = "/v2/users/{userId}/devices/{deviceId}"

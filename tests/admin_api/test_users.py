@@ -8,6 +8,7 @@ import pytest
 
 from tests.admin_api.conftest import Audited
 from tests.support.api import PASSWORD, Api
+from tests.support.push_gateway import pusher, set_pusher
 
 _USERS = "/_synapse/admin/v2/users"
 _V1 = "/_synapse/admin/v1"
@@ -156,7 +157,7 @@ async def test_devices_are_listed_named_and_deleted(admin: Api, alice: Api) -> N
 
 
 async def test_what_there_is_of_a_user(admin: Api, alice: Api) -> None:
-    """Rooms, memberships, account data, counts and the (empty) list of pushers are told."""
+    """Rooms, memberships, account data, counts and pushers are told."""
     bob = await alice.as_token(None).register("bob")
     room_id = (await alice.post("/createRoom", {"invite": [bob.user_id]})).body["room_id"]
     await alice.put(f"/user/{alice.user_id}/account_data/org.example", {"a": 1})
@@ -168,6 +169,11 @@ async def test_what_there_is_of_a_user(admin: Api, alice: Api) -> None:
     assert data["global"]["org.example"] == {"a": 1}
     assert data["rooms"] == {room_id: {"org.example": {"b": 2}}}
     assert (await admin.get(f"{base}/pushers")).body == {"pushers": [], "total": 0}
+    body = pusher("https://push.example.org/_matrix/push/v1/notify")
+    body["data"]["key"] = "secret"
+    await set_pusher(alice, body)
+    shown = {**body, "data": {"url": body["data"]["url"]}, "profile_tag": ""}
+    assert (await admin.get(f"{base}/pushers")).body == {"pushers": [shown], "total": 1}
     assert (await admin.get(f"{base}/sent_invite_count", query={"from_ts": "0"})).body == {"invite_count": 1}
     answer = await admin.get(f"{base}/cumulative_joined_room_count")
     assert answer.body == {"cumulative_joined_room_count": 1}
