@@ -1,5 +1,13 @@
 -- The schema as all migrations make it, for reading. Written by `python -m homeserver.storage.migrate`.
 
+CREATE FUNCTION public.audit_log_is_append_only() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'audit_log is append-only' USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+
 CREATE FUNCTION public.lock_room(room bigint, count integer, OUT head_version bigint, OUT extremities bigint[], OUT depth bigint, OUT snapshot_nid bigint, OUT positions bigint[]) RETURNS record
     LANGUAGE plpgsql
     AS $$
@@ -40,12 +48,20 @@ BEGIN
 END
 $$;
 
+CREATE TABLE public.accepted_terms (
+    user_nid bigint NOT NULL,
+    policy text NOT NULL,
+    version text NOT NULL,
+    accepted_ts bigint NOT NULL
+);
+
 CREATE TABLE public.access_tokens (
     token_hash bytea NOT NULL,
     user_nid bigint NOT NULL,
     device_id text NOT NULL,
     created_ts bigint NOT NULL,
-    expires_ts bigint
+    expires_ts bigint,
+    refresh_hash bytea
 );
 
 CREATE TABLE public.account_data (
@@ -54,6 +70,14 @@ CREATE TABLE public.account_data (
     type text NOT NULL,
     content bytea NOT NULL,
     pos bigint NOT NULL
+);
+
+CREATE TABLE public.account_threepids (
+    medium text NOT NULL,
+    address text NOT NULL,
+    user_nid bigint NOT NULL,
+    validated_ts bigint NOT NULL,
+    added_ts bigint NOT NULL
 );
 
 CREATE TABLE public.accounts (
@@ -65,7 +89,48 @@ CREATE TABLE public.accounts (
     appservice_id text,
     displayname text,
     avatar_url text,
+    created_ts bigint NOT NULL,
+    locked boolean DEFAULT false NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    shadow_banned boolean DEFAULT false NOT NULL,
+    erased boolean DEFAULT false NOT NULL
+);
+
+CREATE TABLE public.audit_log (
+    audit_id bigint NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    target text NOT NULL,
+    details jsonb NOT NULL,
+    address text,
     created_ts bigint NOT NULL
+);
+
+ALTER TABLE public.audit_log ALTER COLUMN audit_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_log_audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.backup_codes (
+    user_nid bigint NOT NULL,
+    code_hash bytea NOT NULL
+);
+
+CREATE TABLE public.blocked_rooms (
+    room_id text NOT NULL,
+    blocked_by text NOT NULL,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.bound_threepids (
+    user_nid bigint NOT NULL,
+    medium text NOT NULL,
+    address text NOT NULL,
+    id_server text NOT NULL
 );
 
 CREATE TABLE public.cross_signing_keys (
@@ -73,6 +138,11 @@ CREATE TABLE public.cross_signing_keys (
     usage text NOT NULL,
     public_key text NOT NULL,
     "json" bytea NOT NULL
+);
+
+CREATE TABLE public.cross_signing_resets (
+    user_nid bigint NOT NULL,
+    expires_ts bigint NOT NULL
 );
 
 CREATE TABLE public.delayed_events (
@@ -157,7 +227,8 @@ CREATE TABLE public.event_transactions (
     room_nid bigint NOT NULL,
     txn_id text NOT NULL,
     event_nid bigint NOT NULL,
-    created_ts bigint NOT NULL
+    created_ts bigint NOT NULL,
+    endpoint integer NOT NULL
 );
 
 CREATE TABLE public.events (
@@ -177,6 +248,14 @@ CREATE TABLE public.events (
     auth_nids bigint[] NOT NULL,
     redacted_by bigint,
     "json" bytea NOT NULL
+);
+
+CREATE TABLE public.external_ids (
+    provider_id text NOT NULL,
+    subject text NOT NULL,
+    user_nid bigint NOT NULL,
+    shown_as text NOT NULL,
+    linked_ts bigint NOT NULL
 );
 
 CREATE TABLE public.fallback_keys (
@@ -207,6 +286,20 @@ CREATE TABLE public.hierarchy_pages (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.jobs (
+    job_id text NOT NULL,
+    kind text NOT NULL,
+    target text NOT NULL,
+    params jsonb NOT NULL,
+    progress jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status text DEFAULT 'scheduled'::text NOT NULL,
+    error text,
+    created_ts bigint NOT NULL,
+    finished_ts bigint,
+    claimed_until bigint DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL
+);
+
 CREATE TABLE public.key_backups (
     user_nid bigint NOT NULL,
     version bigint NOT NULL,
@@ -227,6 +320,59 @@ CREATE TABLE public.key_signatures (
     signing_device text
 );
 
+CREATE TABLE public.login_addresses (
+    user_nid bigint NOT NULL,
+    address text NOT NULL,
+    last_ts bigint NOT NULL
+);
+
+CREATE TABLE public.login_tokens (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
+CREATE TABLE public.media (
+    media_nid bigint NOT NULL,
+    origin text NOT NULL,
+    media_id text NOT NULL,
+    user_nid bigint,
+    content_type text DEFAULT 'application/octet-stream'::text NOT NULL,
+    upload_name text,
+    sha256 bytea,
+    size bigint,
+    created_ts bigint NOT NULL,
+    last_access_ts bigint NOT NULL,
+    expires_ts bigint,
+    quarantined_by text,
+    CONSTRAINT media_check CHECK (((sha256 IS NULL) = (size IS NULL)))
+);
+
+ALTER TABLE public.media ALTER COLUMN media_nid ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.media_media_nid_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.media_thumbnails (
+    original bytea NOT NULL,
+    width integer NOT NULL,
+    height integer NOT NULL,
+    crop boolean NOT NULL,
+    animated boolean NOT NULL,
+    content_type text NOT NULL,
+    sha256 bytea NOT NULL,
+    size bigint NOT NULL
+);
+
+CREATE TABLE public.media_unused_files (
+    sha256 bytea NOT NULL,
+    since_ts bigint NOT NULL
+);
+
 CREATE TABLE public.missing_prev_events (
     room_nid bigint NOT NULL,
     prev_event_id text NOT NULL,
@@ -242,6 +388,42 @@ CREATE TABLE public.notified_threads (
     room_nid bigint NOT NULL,
     thread_id text NOT NULL,
     last_ord bigint NOT NULL
+);
+
+CREATE TABLE public.oauth2_clients (
+    client_id text NOT NULL,
+    metadata text NOT NULL,
+    metadata_hash bytea,
+    secret_hash bytea,
+    created_ts bigint NOT NULL,
+    used_ts bigint NOT NULL
+);
+
+CREATE TABLE public.oauth2_codes (
+    code_hash bytea NOT NULL,
+    client_id text NOT NULL,
+    user_nid bigint NOT NULL,
+    redirect_uri text NOT NULL,
+    scope text NOT NULL,
+    device_id text NOT NULL,
+    code_challenge text NOT NULL,
+    expires_ts bigint NOT NULL,
+    used boolean DEFAULT false NOT NULL,
+    family_hash bytea
+);
+
+CREATE TABLE public.oauth2_device_grants (
+    device_code_hash bytea NOT NULL,
+    user_code_hash bytea NOT NULL,
+    client_id text NOT NULL,
+    scope text NOT NULL,
+    device_id text NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    user_nid bigint,
+    interval_ms bigint NOT NULL,
+    polled_ts bigint,
+    expires_ts bigint NOT NULL,
+    CONSTRAINT oauth2_device_grants_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'denied'::text])))
 );
 
 CREATE TABLE public.one_time_keys (
@@ -276,6 +458,27 @@ CREATE TABLE public.outgoing_edus (
     content bytea NOT NULL
 );
 
+CREATE TABLE public.outgoing_mail (
+    mail_id bigint NOT NULL,
+    recipient text NOT NULL,
+    template text NOT NULL,
+    language text NOT NULL,
+    fields text NOT NULL,
+    created_ts bigint NOT NULL,
+    expires_ts bigint NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_ts bigint NOT NULL
+);
+
+ALTER TABLE public.outgoing_mail ALTER COLUMN mail_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.outgoing_mail_mail_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE SEQUENCE public.positions
     START WITH 1
     INCREMENT BY 1
@@ -296,10 +499,53 @@ CREATE TABLE public.profile_fields (
     value bytea NOT NULL
 );
 
+CREATE TABLE public.push_queue (
+    pusher_id bigint NOT NULL,
+    event_nid bigint NOT NULL,
+    room_nid bigint NOT NULL,
+    ord bigint NOT NULL,
+    queued_ts bigint NOT NULL
+);
+
 CREATE TABLE public.push_rules (
     user_nid bigint NOT NULL,
     rules bytea NOT NULL,
     pos bigint NOT NULL
+);
+
+CREATE TABLE public.pushers (
+    pusher_id bigint NOT NULL,
+    user_nid bigint NOT NULL,
+    device_id text,
+    app_id text NOT NULL,
+    pushkey text NOT NULL,
+    kind text NOT NULL,
+    app_display_name text NOT NULL,
+    device_display_name text NOT NULL,
+    profile_tag text,
+    lang text NOT NULL,
+    data bytea NOT NULL,
+    enabled boolean NOT NULL,
+    ack_token text,
+    ack_expires_ts bigint DEFAULT 0 NOT NULL,
+    ack_due boolean DEFAULT false NOT NULL,
+    set_ts bigint NOT NULL,
+    pos bigint NOT NULL,
+    after_pos bigint NOT NULL,
+    badge bigint,
+    changed_pos bigint DEFAULT 0 NOT NULL,
+    told_pos bigint DEFAULT 0 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    retry_at_ts bigint DEFAULT 0 NOT NULL
+);
+
+ALTER TABLE public.pushers ALTER COLUMN pusher_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.pushers_pusher_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 CREATE TABLE public.quiet_spans (
@@ -307,6 +553,17 @@ CREATE TABLE public.quiet_spans (
     room_nid bigint NOT NULL,
     from_ord bigint NOT NULL,
     to_ord bigint DEFAULT '9223372036854775807'::bigint NOT NULL
+);
+
+CREATE TABLE public.rate_limit_overrides (
+    user_nid bigint NOT NULL,
+    messages_per_second integer NOT NULL,
+    burst_count integer NOT NULL
+);
+
+CREATE TABLE public.rate_limits (
+    key bytea NOT NULL,
+    full_ts double precision NOT NULL
 );
 
 CREATE TABLE public.read_marks (
@@ -340,10 +597,26 @@ CREATE TABLE public.received_transactions (
     created_ts bigint NOT NULL
 );
 
+CREATE TABLE public.recovery_tokens (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    created_ts bigint NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
 CREATE TABLE public.redactions (
     event_nid bigint NOT NULL,
     room_nid bigint NOT NULL,
     redacts text NOT NULL
+);
+
+CREATE TABLE public.refresh_tokens (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    pending boolean NOT NULL,
+    created_ts bigint NOT NULL,
+    expires_ts bigint
 );
 
 CREATE TABLE public.registration_tokens (
@@ -368,6 +641,15 @@ CREATE TABLE public.remote_devices (
     device_id text NOT NULL,
     display_name text,
     keys bytea
+);
+
+CREATE TABLE public.rendezvous_sessions (
+    rendezvous_id text NOT NULL,
+    data bytea NOT NULL,
+    content_type text NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    changed_ts bigint NOT NULL,
+    expires_ts bigint NOT NULL
 );
 
 CREATE TABLE public.reports (
@@ -498,6 +780,16 @@ CREATE TABLE public.schema_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE public.second_factors (
+    user_nid bigint NOT NULL,
+    secret bytea,
+    confirmed_ts bigint,
+    last_step bigint DEFAULT 0 NOT NULL,
+    pending_secret bytea,
+    pending_ts bigint,
+    tries_full_ts bigint DEFAULT 0 NOT NULL
+);
+
 CREATE TABLE public.server_keys (
     server text NOT NULL,
     key_id text NOT NULL,
@@ -506,6 +798,41 @@ CREATE TABLE public.server_keys (
     expired_ts bigint,
     fetched_ts bigint NOT NULL,
     response bytea NOT NULL
+);
+
+CREATE TABLE public.sessions (
+    user_nid bigint NOT NULL,
+    device_id text NOT NULL,
+    family_hash bytea NOT NULL,
+    client_id text,
+    scope text,
+    created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.single_sign_on_logins (
+    state_hash bytea NOT NULL,
+    provider_id text NOT NULL,
+    browser bytea NOT NULL,
+    nonce text NOT NULL,
+    code_verifier text NOT NULL,
+    link_to bigint,
+    continue_to text NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
+CREATE TABLE public.single_sign_on_newcomers (
+    browser bytea NOT NULL,
+    provider_id text NOT NULL,
+    identity jsonb NOT NULL,
+    continue_to text NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
+CREATE TABLE public.single_sign_on_sessions (
+    token_hash bytea NOT NULL,
+    provider_id text NOT NULL,
+    subject text NOT NULL,
+    session_id text NOT NULL
 );
 
 CREATE SEQUENCE public.sliding_versions
@@ -592,6 +919,21 @@ CREATE TABLE public.thread_subscriptions (
     pos bigint NOT NULL
 );
 
+CREATE TABLE public.threepid_validations (
+    sid text NOT NULL,
+    secret_hash bytea NOT NULL,
+    purpose text NOT NULL,
+    medium text NOT NULL,
+    address text NOT NULL,
+    send_attempt bigint NOT NULL,
+    token_hashes bytea[] NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    next_link text,
+    created_ts bigint NOT NULL,
+    expires_ts bigint NOT NULL,
+    validated_ts bigint
+);
+
 CREATE TABLE public.to_device_messages (
     user_nid bigint NOT NULL,
     device_id text NOT NULL,
@@ -608,11 +950,21 @@ CREATE TABLE public.to_device_transactions (
 );
 
 CREATE TABLE public.uia_sessions (
-    session_id text NOT NULL,
-    operation text NOT NULL,
+    key bytea NOT NULL,
     params bytea NOT NULL,
     completed jsonb NOT NULL,
+    used boolean DEFAULT false NOT NULL,
     created_ts bigint NOT NULL
+);
+
+CREATE TABLE public.used_logout_tokens (
+    token_hash bytea NOT NULL,
+    expires_ts bigint NOT NULL
+);
+
+CREATE TABLE public.used_registration_nonces (
+    nonce_hash bytea NOT NULL,
+    expires_ts bigint NOT NULL
 );
 
 CREATE TABLE public.user_directory (
@@ -655,17 +1007,47 @@ ALTER TABLE public.users ALTER COLUMN user_nid ADD GENERATED ALWAYS AS IDENTITY 
     CACHE 1
 );
 
+CREATE TABLE public.web_sessions (
+    token_hash bytea NOT NULL,
+    user_nid bigint NOT NULL,
+    created_ts bigint NOT NULL,
+    last_seen_ts bigint NOT NULL,
+    authenticated_ts bigint,
+    keep boolean DEFAULT false NOT NULL
+);
+
+ALTER TABLE ONLY public.accepted_terms
+    ADD CONSTRAINT accepted_terms_pkey PRIMARY KEY (user_nid, policy, version);
+
 ALTER TABLE ONLY public.access_tokens
     ADD CONSTRAINT access_tokens_pkey PRIMARY KEY (token_hash);
 
 ALTER TABLE ONLY public.account_data
     ADD CONSTRAINT account_data_pkey PRIMARY KEY (user_nid, room_nid, type);
 
+ALTER TABLE ONLY public.account_threepids
+    ADD CONSTRAINT account_threepids_pkey PRIMARY KEY (medium, address);
+
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (user_nid);
 
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (audit_id);
+
+ALTER TABLE ONLY public.backup_codes
+    ADD CONSTRAINT backup_codes_pkey PRIMARY KEY (user_nid, code_hash);
+
+ALTER TABLE ONLY public.blocked_rooms
+    ADD CONSTRAINT blocked_rooms_pkey PRIMARY KEY (room_id);
+
+ALTER TABLE ONLY public.bound_threepids
+    ADD CONSTRAINT bound_threepids_pkey PRIMARY KEY (user_nid, medium, address, id_server);
+
 ALTER TABLE ONLY public.cross_signing_keys
     ADD CONSTRAINT cross_signing_keys_pkey PRIMARY KEY (user_nid, usage);
+
+ALTER TABLE ONLY public.cross_signing_resets
+    ADD CONSTRAINT cross_signing_resets_pkey PRIMARY KEY (user_nid);
 
 ALTER TABLE ONLY public.delayed_events
     ADD CONSTRAINT delayed_events_pkey PRIMARY KEY (delay_id);
@@ -695,13 +1077,16 @@ ALTER TABLE ONLY public.event_search
     ADD CONSTRAINT event_search_pkey PRIMARY KEY (event_nid);
 
 ALTER TABLE ONLY public.event_transactions
-    ADD CONSTRAINT event_transactions_pkey PRIMARY KEY (user_nid, device_id, room_nid, txn_id);
+    ADD CONSTRAINT event_transactions_pkey PRIMARY KEY (user_nid, device_id, room_nid, endpoint, txn_id);
 
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_event_id_key UNIQUE (event_id);
 
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.external_ids
+    ADD CONSTRAINT external_ids_pkey PRIMARY KEY (provider_id, subject);
 
 ALTER TABLE ONLY public.fallback_keys
     ADD CONSTRAINT fallback_keys_pkey PRIMARY KEY (user_nid, device_id, algorithm);
@@ -715,11 +1100,32 @@ ALTER TABLE ONLY public.handed_over_events
 ALTER TABLE ONLY public.hierarchy_pages
     ADD CONSTRAINT hierarchy_pages_pkey PRIMARY KEY (token);
 
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (job_id);
+
 ALTER TABLE ONLY public.key_backups
     ADD CONSTRAINT key_backups_pkey PRIMARY KEY (user_nid, version);
 
 ALTER TABLE ONLY public.key_signatures
     ADD CONSTRAINT key_signatures_pkey PRIMARY KEY (user_nid, target, signer_nid, key_id);
+
+ALTER TABLE ONLY public.login_addresses
+    ADD CONSTRAINT login_addresses_pkey PRIMARY KEY (user_nid, address);
+
+ALTER TABLE ONLY public.login_tokens
+    ADD CONSTRAINT login_tokens_pkey PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY public.media
+    ADD CONSTRAINT media_origin_media_id_key UNIQUE (origin, media_id);
+
+ALTER TABLE ONLY public.media
+    ADD CONSTRAINT media_pkey PRIMARY KEY (media_nid);
+
+ALTER TABLE ONLY public.media_thumbnails
+    ADD CONSTRAINT media_thumbnails_pkey PRIMARY KEY (original, width, height, crop, animated);
+
+ALTER TABLE ONLY public.media_unused_files
+    ADD CONSTRAINT media_unused_files_pkey PRIMARY KEY (sha256);
 
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_pkey PRIMARY KEY (room_nid, prev_event_id, event_nid);
@@ -730,6 +1136,21 @@ ALTER TABLE ONLY public.network_rooms
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_pkey PRIMARY KEY (room_nid, thread_id);
 
+ALTER TABLE ONLY public.oauth2_clients
+    ADD CONSTRAINT oauth2_clients_metadata_hash_key UNIQUE (metadata_hash);
+
+ALTER TABLE ONLY public.oauth2_clients
+    ADD CONSTRAINT oauth2_clients_pkey PRIMARY KEY (client_id);
+
+ALTER TABLE ONLY public.oauth2_codes
+    ADD CONSTRAINT oauth2_codes_pkey PRIMARY KEY (code_hash);
+
+ALTER TABLE ONLY public.oauth2_device_grants
+    ADD CONSTRAINT oauth2_device_grants_pkey PRIMARY KEY (device_code_hash);
+
+ALTER TABLE ONLY public.oauth2_device_grants
+    ADD CONSTRAINT oauth2_device_grants_user_code_hash_key UNIQUE (user_code_hash);
+
 ALTER TABLE ONLY public.one_time_keys
     ADD CONSTRAINT one_time_keys_pkey PRIMARY KEY (user_nid, device_id, algorithm, key_id);
 
@@ -739,17 +1160,35 @@ ALTER TABLE ONLY public.openid_tokens
 ALTER TABLE ONLY public.outgoing_edus
     ADD CONSTRAINT outgoing_edus_pkey PRIMARY KEY (destination, pos);
 
+ALTER TABLE ONLY public.outgoing_mail
+    ADD CONSTRAINT outgoing_mail_pkey PRIMARY KEY (mail_id);
+
 ALTER TABLE ONLY public.presence
     ADD CONSTRAINT presence_pkey PRIMARY KEY (user_nid);
 
 ALTER TABLE ONLY public.profile_fields
     ADD CONSTRAINT profile_fields_pkey PRIMARY KEY (user_nid, name);
 
+ALTER TABLE ONLY public.push_queue
+    ADD CONSTRAINT push_queue_pkey PRIMARY KEY (pusher_id, ord, event_nid);
+
 ALTER TABLE ONLY public.push_rules
     ADD CONSTRAINT push_rules_pkey PRIMARY KEY (user_nid);
 
+ALTER TABLE ONLY public.pushers
+    ADD CONSTRAINT pushers_pkey PRIMARY KEY (pusher_id);
+
+ALTER TABLE ONLY public.pushers
+    ADD CONSTRAINT pushers_user_nid_app_id_pushkey_key UNIQUE (user_nid, app_id, pushkey);
+
 ALTER TABLE ONLY public.quiet_spans
     ADD CONSTRAINT quiet_spans_pkey PRIMARY KEY (user_nid, room_nid, from_ord);
+
+ALTER TABLE ONLY public.rate_limit_overrides
+    ADD CONSTRAINT rate_limit_overrides_pkey PRIMARY KEY (user_nid);
+
+ALTER TABLE ONLY public.rate_limits
+    ADD CONSTRAINT rate_limits_pkey PRIMARY KEY (key);
 
 ALTER TABLE ONLY public.read_marks
     ADD CONSTRAINT read_marks_pkey PRIMARY KEY (user_nid, room_nid, thread_id);
@@ -763,8 +1202,14 @@ ALTER TABLE ONLY public.received_to_device
 ALTER TABLE ONLY public.received_transactions
     ADD CONSTRAINT received_transactions_pkey PRIMARY KEY (origin, txn_id);
 
+ALTER TABLE ONLY public.recovery_tokens
+    ADD CONSTRAINT recovery_tokens_pkey PRIMARY KEY (token_hash);
+
 ALTER TABLE ONLY public.redactions
     ADD CONSTRAINT redactions_pkey PRIMARY KEY (event_nid);
+
+ALTER TABLE ONLY public.refresh_tokens
+    ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (token_hash);
 
 ALTER TABLE ONLY public.registration_tokens
     ADD CONSTRAINT registration_tokens_pkey PRIMARY KEY (token);
@@ -774,6 +1219,9 @@ ALTER TABLE ONLY public.remote_device_lists
 
 ALTER TABLE ONLY public.remote_devices
     ADD CONSTRAINT remote_devices_pkey PRIMARY KEY (user_nid, device_id);
+
+ALTER TABLE ONLY public.rendezvous_sessions
+    ADD CONSTRAINT rendezvous_sessions_pkey PRIMARY KEY (rendezvous_id);
 
 ALTER TABLE ONLY public.reports
     ADD CONSTRAINT reports_pkey PRIMARY KEY (report_id);
@@ -808,8 +1256,26 @@ ALTER TABLE ONLY public.rooms
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (number);
 
+ALTER TABLE ONLY public.second_factors
+    ADD CONSTRAINT second_factors_pkey PRIMARY KEY (user_nid);
+
 ALTER TABLE ONLY public.server_keys
     ADD CONSTRAINT server_keys_pkey PRIMARY KEY (server, key_id);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_family_hash_key UNIQUE (family_hash);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_nid, device_id);
+
+ALTER TABLE ONLY public.single_sign_on_logins
+    ADD CONSTRAINT single_sign_on_logins_pkey PRIMARY KEY (state_hash);
+
+ALTER TABLE ONLY public.single_sign_on_newcomers
+    ADD CONSTRAINT single_sign_on_newcomers_pkey PRIMARY KEY (browser);
+
+ALTER TABLE ONLY public.single_sign_on_sessions
+    ADD CONSTRAINT single_sign_on_sessions_pkey PRIMARY KEY (token_hash);
 
 ALTER TABLE ONLY public.sliding_connections
     ADD CONSTRAINT sliding_connections_pkey PRIMARY KEY (connection_nid);
@@ -835,6 +1301,12 @@ ALTER TABLE ONLY public.stream_readers
 ALTER TABLE ONLY public.thread_subscriptions
     ADD CONSTRAINT thread_subscriptions_pkey PRIMARY KEY (user_nid, room_nid, thread_id);
 
+ALTER TABLE ONLY public.threepid_validations
+    ADD CONSTRAINT threepid_validations_pkey PRIMARY KEY (sid);
+
+ALTER TABLE ONLY public.threepid_validations
+    ADD CONSTRAINT threepid_validations_secret_hash_purpose_medium_address_key UNIQUE (secret_hash, purpose, medium, address);
+
 ALTER TABLE ONLY public.to_device_messages
     ADD CONSTRAINT to_device_messages_pkey PRIMARY KEY (user_nid, device_id, pos);
 
@@ -842,7 +1314,13 @@ ALTER TABLE ONLY public.to_device_transactions
     ADD CONSTRAINT to_device_transactions_pkey PRIMARY KEY (user_nid, device_id, type, txn_id);
 
 ALTER TABLE ONLY public.uia_sessions
-    ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (session_id);
+    ADD CONSTRAINT uia_sessions_pkey PRIMARY KEY (key);
+
+ALTER TABLE ONLY public.used_logout_tokens
+    ADD CONSTRAINT used_logout_tokens_pkey PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY public.used_registration_nonces
+    ADD CONSTRAINT used_registration_nonces_pkey PRIMARY KEY (nonce_hash);
 
 ALTER TABLE ONLY public.user_directory
     ADD CONSTRAINT user_directory_pkey PRIMARY KEY (user_nid);
@@ -856,11 +1334,24 @@ ALTER TABLE ONLY public.users
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_user_id_key UNIQUE (user_id);
 
+ALTER TABLE ONLY public.web_sessions
+    ADD CONSTRAINT web_sessions_pkey PRIMARY KEY (token_hash);
+
 CREATE INDEX access_tokens_device ON public.access_tokens USING btree (user_nid, device_id);
+
+CREATE INDEX access_tokens_refresh ON public.access_tokens USING btree (refresh_hash) WHERE (refresh_hash IS NOT NULL);
 
 CREATE INDEX account_data_ignored_users ON public.account_data USING btree (pos) WHERE (type = 'm.ignored_user_list'::text);
 
 CREATE INDEX account_data_stream ON public.account_data USING btree (user_nid, pos);
+
+CREATE INDEX account_threepids_user ON public.account_threepids USING btree (user_nid);
+
+CREATE INDEX accounts_admins ON public.accounts USING btree (user_nid) WHERE admin;
+
+CREATE INDEX accounts_created ON public.accounts USING btree (created_ts, user_nid);
+
+CREATE INDEX audit_log_target ON public.audit_log USING btree (target, audit_id);
 
 CREATE INDEX delayed_events_due ON public.delayed_events USING btree (send_ts) WHERE (finalised_ts IS NULL);
 
@@ -884,9 +1375,17 @@ CREATE INDEX events_time ON public.events USING btree (room_nid, origin_server_t
 
 CREATE INDEX events_timeline ON public.events USING btree (room_nid, ord) WHERE (ord IS NOT NULL);
 
+CREATE INDEX external_ids_by_user ON public.external_ids USING btree (user_nid);
+
 CREATE INDEX hierarchy_pages_age ON public.hierarchy_pages USING btree (created_ts);
 
 CREATE INDEX hierarchy_pages_user ON public.hierarchy_pages USING btree (user_nid, created_ts);
+
+CREATE INDEX jobs_finished ON public.jobs USING btree (finished_ts) WHERE (finished_ts IS NOT NULL);
+
+CREATE INDEX jobs_open ON public.jobs USING btree (claimed_until) WHERE (finished_ts IS NULL);
+
+CREATE INDEX jobs_target ON public.jobs USING btree (target, created_ts);
 
 CREATE INDEX key_signatures_signer ON public.key_signatures USING btree (signer_nid, key_id);
 
@@ -894,9 +1393,33 @@ CREATE INDEX key_signatures_signing_device ON public.key_signatures USING btree 
 
 CREATE INDEX key_signatures_target_device ON public.key_signatures USING btree (user_nid, target_device) WHERE (target_device IS NOT NULL);
 
+CREATE INDEX login_tokens_expire ON public.login_tokens USING btree (expires_ts);
+
+CREATE INDEX media_by_file ON public.media USING btree (sha256) WHERE (sha256 IS NOT NULL);
+
+CREATE INDEX media_by_last_access ON public.media USING btree (last_access_ts);
+
+CREATE INDEX media_by_user ON public.media USING btree (user_nid, media_nid) WHERE (user_nid IS NOT NULL);
+
+CREATE INDEX media_pending ON public.media USING btree (expires_ts) WHERE (sha256 IS NULL);
+
+CREATE INDEX media_thumbnails_by_file ON public.media_thumbnails USING btree (sha256);
+
+CREATE INDEX media_unused_files_by_time ON public.media_unused_files USING btree (since_ts);
+
 CREATE INDEX network_rooms_room ON public.network_rooms USING btree (room_nid);
 
 CREATE INDEX notified_threads_last ON public.notified_threads USING btree (room_nid, last_ord);
+
+CREATE INDEX oauth2_clients_used ON public.oauth2_clients USING btree (used_ts);
+
+CREATE INDEX oauth2_codes_client ON public.oauth2_codes USING btree (client_id);
+
+CREATE INDEX oauth2_codes_expire ON public.oauth2_codes USING btree (expires_ts);
+
+CREATE INDEX oauth2_device_grants_client ON public.oauth2_device_grants USING btree (client_id);
+
+CREATE INDEX oauth2_device_grants_expire ON public.oauth2_device_grants USING btree (expires_ts);
 
 CREATE INDEX one_time_keys_unclaimed ON public.one_time_keys USING btree (user_nid, device_id, algorithm, batch) WHERE (claimed_ts IS NULL);
 
@@ -904,17 +1427,43 @@ CREATE INDEX openid_tokens_expiry ON public.openid_tokens USING btree (expires_t
 
 CREATE INDEX outgoing_edus_stream ON public.outgoing_edus USING btree (pos);
 
+CREATE INDEX outgoing_mail_due ON public.outgoing_mail USING btree (next_attempt_ts);
+
+CREATE INDEX push_queue_room ON public.push_queue USING btree (room_nid);
+
 CREATE INDEX push_rules_stream ON public.push_rules USING btree (pos);
+
+CREATE INDEX pushers_badge_due ON public.pushers USING btree (pusher_id) WHERE (changed_pos > told_pos);
+
+CREATE INDEX pushers_device ON public.pushers USING btree (user_nid, device_id);
+
+CREATE INDEX pushers_key ON public.pushers USING btree (app_id, pushkey);
+
+CREATE INDEX pushers_stream ON public.pushers USING btree (pos);
+
+CREATE INDEX rate_limits_full ON public.rate_limits USING btree (full_ts);
+
+CREATE INDEX receipts_read ON public.receipts USING btree (pos) WHERE (receipt_type = ANY (ARRAY['m.read'::text, 'm.read.private'::text]));
 
 CREATE INDEX receipts_stream ON public.receipts USING btree (room_nid, pos);
 
 CREATE INDEX received_to_device_age ON public.received_to_device USING btree (created_ts);
 
+CREATE INDEX recovery_tokens_age ON public.recovery_tokens USING btree (expires_ts);
+
+CREATE INDEX recovery_tokens_user ON public.recovery_tokens USING btree (user_nid);
+
 CREATE INDEX redactions_target ON public.redactions USING btree (redacts);
+
+CREATE INDEX refresh_tokens_device ON public.refresh_tokens USING btree (user_nid, device_id);
+
+CREATE INDEX rendezvous_sessions_expire ON public.rendezvous_sessions USING btree (expires_ts);
 
 CREATE INDEX room_aliases_room ON public.room_aliases USING btree (room_nid);
 
 CREATE INDEX room_members_invited ON public.room_members USING btree (room_nid) WHERE (membership = 'invite'::text);
+
+CREATE INDEX room_members_present ON public.room_members USING btree (room_nid, pos, user_nid) WHERE (membership = ANY (ARRAY['join'::text, 'invite'::text]));
 
 CREATE INDEX room_members_user ON public.room_members USING btree (user_nid, membership);
 
@@ -934,9 +1483,23 @@ CREATE INDEX room_state_to ON public.room_state USING btree (room_nid, to_pos) W
 
 CREATE INDEX room_summaries_directory ON public.room_summaries USING btree (joined_members, room_nid) WHERE published;
 
+CREATE INDEX sessions_client ON public.sessions USING btree (client_id) WHERE (client_id IS NOT NULL);
+
+CREATE INDEX single_sign_on_logins_expire ON public.single_sign_on_logins USING btree (expires_ts);
+
+CREATE INDEX single_sign_on_newcomers_expire ON public.single_sign_on_newcomers USING btree (expires_ts);
+
+CREATE INDEX single_sign_on_sessions_by_subject ON public.single_sign_on_sessions USING btree (provider_id, subject);
+
 CREATE INDEX thread_subscriptions_stream ON public.thread_subscriptions USING btree (user_nid, pos);
 
+CREATE INDEX threepid_validations_age ON public.threepid_validations USING btree (expires_ts);
+
 CREATE INDEX to_device_transactions_age ON public.to_device_transactions USING btree (created_ts);
+
+CREATE INDEX uia_sessions_created ON public.uia_sessions USING btree (created_ts);
+
+CREATE INDEX used_registration_nonces_expires ON public.used_registration_nonces USING btree (expires_ts);
 
 CREATE INDEX user_directory_terms ON public.user_directory USING gin (terms) WITH (fastupdate='on');
 
@@ -944,11 +1507,29 @@ CREATE INDEX user_notifications_event ON public.user_notifications USING btree (
 
 CREATE INDEX user_notifications_stream ON public.user_notifications USING btree (ord) WHERE notify;
 
+CREATE INDEX web_sessions_by_last_seen ON public.web_sessions USING btree (last_seen_ts);
+
+CREATE INDEX web_sessions_by_user ON public.web_sessions USING btree (user_nid);
+
+CREATE TRIGGER audit_log_rows_stay BEFORE DELETE OR UPDATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.audit_log_is_append_only();
+
+ALTER TABLE public.audit_log ENABLE ALWAYS TRIGGER audit_log_rows_stay;
+
+CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON public.audit_log FOR EACH STATEMENT EXECUTE FUNCTION public.audit_log_is_append_only();
+
+ALTER TABLE public.audit_log ENABLE ALWAYS TRIGGER audit_log_stays;
+
 CREATE TRIGGER user_directory_account AFTER INSERT OR UPDATE OF displayname, avatar_url, deactivated ON public.accounts FOR EACH ROW EXECUTE FUNCTION public.user_directory_account_changed();
 
 CREATE TRIGGER user_directory_added AFTER INSERT ON public.room_members REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.user_directory_members_added();
 
 CREATE TRIGGER user_directory_changed AFTER UPDATE ON public.room_members REFERENCING OLD TABLE AS before NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION public.user_directory_members_changed();
+
+ALTER TABLE ONLY public.accepted_terms
+    ADD CONSTRAINT accepted_terms_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.access_tokens
+    ADD CONSTRAINT access_tokens_refresh_hash_fkey FOREIGN KEY (refresh_hash) REFERENCES public.refresh_tokens(token_hash) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.access_tokens
     ADD CONSTRAINT access_tokens_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
@@ -956,11 +1537,23 @@ ALTER TABLE ONLY public.access_tokens
 ALTER TABLE ONLY public.account_data
     ADD CONSTRAINT account_data_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.account_threepids
+    ADD CONSTRAINT account_threepids_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.accounts
     ADD CONSTRAINT accounts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.backup_codes
+    ADD CONSTRAINT backup_codes_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.second_factors(user_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.bound_threepids
+    ADD CONSTRAINT bound_threepids_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.cross_signing_keys
     ADD CONSTRAINT cross_signing_keys_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.cross_signing_resets
+    ADD CONSTRAINT cross_signing_resets_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.delayed_events
     ADD CONSTRAINT delayed_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
@@ -995,6 +1588,9 @@ ALTER TABLE ONLY public.events
 ALTER TABLE ONLY public.events
     ADD CONSTRAINT events_state_key_nid_fkey FOREIGN KEY (state_key_nid) REFERENCES public.state_keys(state_key_nid);
 
+ALTER TABLE ONLY public.external_ids
+    ADD CONSTRAINT external_ids_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.fallback_keys
     ADD CONSTRAINT fallback_keys_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
 
@@ -1019,6 +1615,15 @@ ALTER TABLE ONLY public.key_signatures
 ALTER TABLE ONLY public.key_signatures
     ADD CONSTRAINT key_signatures_user_nid_target_device_fkey FOREIGN KEY (user_nid, target_device) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.login_addresses
+    ADD CONSTRAINT login_addresses_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.login_tokens
+    ADD CONSTRAINT login_tokens_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.media
+    ADD CONSTRAINT media_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE SET NULL;
+
 ALTER TABLE ONLY public.missing_prev_events
     ADD CONSTRAINT missing_prev_events_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
@@ -1027,6 +1632,18 @@ ALTER TABLE ONLY public.network_rooms
 
 ALTER TABLE ONLY public.notified_threads
     ADD CONSTRAINT notified_threads_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.oauth2_codes
+    ADD CONSTRAINT oauth2_codes_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.oauth2_clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.oauth2_codes
+    ADD CONSTRAINT oauth2_codes_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.oauth2_device_grants
+    ADD CONSTRAINT oauth2_device_grants_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.oauth2_clients(client_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.oauth2_device_grants
+    ADD CONSTRAINT oauth2_device_grants_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.one_time_keys
     ADD CONSTRAINT one_time_keys_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.device_keys(user_nid, device_id) ON DELETE CASCADE;
@@ -1040,14 +1657,29 @@ ALTER TABLE ONLY public.presence
 ALTER TABLE ONLY public.profile_fields
     ADD CONSTRAINT profile_fields_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid);
 
+ALTER TABLE ONLY public.push_queue
+    ADD CONSTRAINT push_queue_pusher_id_fkey FOREIGN KEY (pusher_id) REFERENCES public.pushers(pusher_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.push_queue
+    ADD CONSTRAINT push_queue_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
 ALTER TABLE ONLY public.push_rules
     ADD CONSTRAINT push_rules_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.pushers
+    ADD CONSTRAINT pushers_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.pushers
+    ADD CONSTRAINT pushers_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.quiet_spans
     ADD CONSTRAINT quiet_spans_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
 ALTER TABLE ONLY public.quiet_spans
     ADD CONSTRAINT quiet_spans_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.rate_limit_overrides
+    ADD CONSTRAINT rate_limit_overrides_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
 ALTER TABLE ONLY public.read_marks
     ADD CONSTRAINT read_marks_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
@@ -1061,8 +1693,14 @@ ALTER TABLE ONLY public.receipts
 ALTER TABLE ONLY public.receipts
     ADD CONSTRAINT receipts_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
 
+ALTER TABLE ONLY public.recovery_tokens
+    ADD CONSTRAINT recovery_tokens_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
 ALTER TABLE ONLY public.redactions
     ADD CONSTRAINT redactions_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
+
+ALTER TABLE ONLY public.refresh_tokens
+    ADD CONSTRAINT refresh_tokens_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.sessions(user_nid, device_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.remote_device_lists
     ADD CONSTRAINT remote_device_lists_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
@@ -1106,6 +1744,21 @@ ALTER TABLE ONLY public.room_state
 ALTER TABLE ONLY public.room_summaries
     ADD CONSTRAINT room_summaries_room_nid_fkey FOREIGN KEY (room_nid) REFERENCES public.rooms(room_nid);
 
+ALTER TABLE ONLY public.second_factors
+    ADD CONSTRAINT second_factors_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.oauth2_clients(client_id);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.single_sign_on_logins
+    ADD CONSTRAINT single_sign_on_logins_link_to_fkey FOREIGN KEY (link_to) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.single_sign_on_sessions
+    ADD CONSTRAINT single_sign_on_sessions_token_hash_fkey FOREIGN KEY (token_hash) REFERENCES public.web_sessions(token_hash) ON UPDATE CASCADE ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.sliding_connections
     ADD CONSTRAINT sliding_connections_user_nid_device_id_fkey FOREIGN KEY (user_nid, device_id) REFERENCES public.devices(user_nid, device_id) ON DELETE CASCADE;
 
@@ -1138,3 +1791,6 @@ ALTER TABLE ONLY public.user_notifications
 
 ALTER TABLE ONLY public.user_notifications
     ADD CONSTRAINT user_notifications_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.users(user_nid);
+
+ALTER TABLE ONLY public.web_sessions
+    ADD CONSTRAINT web_sessions_user_nid_fkey FOREIGN KEY (user_nid) REFERENCES public.accounts(user_nid) ON DELETE CASCADE;
