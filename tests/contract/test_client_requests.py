@@ -56,6 +56,7 @@ _UNREAD = (
     r"login (address|medium|token|user) .*",  # of other ways to log in than the one that is asked for
     r"register (password|username|device_id|inhibit_login|auth\b).*",  # of guests nothing is read
     r"setPushRule (conditions|pattern)\b.*",  # of other kinds of rules
+    r"postPusher (data|lang|append|profile_tag|\w+_display_name)\b.*",  # where a pusher is to be deleted
     r"\w+ id_server .*",  # identity servers are not asked anything
 )
 _OPERATIONS = {operation.name: operation for operation in _routed()}
