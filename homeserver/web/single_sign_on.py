@@ -17,7 +17,7 @@ from homeserver.accounts.single_sign_on.linking import account_of, link, suggest
 from homeserver.accounts.single_sign_on.logins import Finished, begin, find_newcomer, finish, remember_newcomer
 from homeserver.accounts.single_sign_on.logout import end_sessions
 from homeserver.accounts.single_sign_on.provider import Identity, Provider, SingleSignOnFailed
-from homeserver.accounts.web_sessions import token_hash
+from homeserver.accounts.web_sessions import is_fresh, token_hash
 from homeserver.config.single_sign_on import ProviderConfig
 from homeserver.http import ApiRequest, Auth, Response, Route
 from homeserver.http.own_address import own_address
@@ -35,6 +35,7 @@ from homeserver.web.routing import page_routes, to_sign_in
 from homeserver.web.sign_in import signed_in
 from homeserver.web.visits import Visit
 
+_SERVICES = "/account/sign-in-services"
 _MAX_ANSWER = 16 * 1024  # bytes
 _MAX_DISPLAY_NAME = 255
 
@@ -50,6 +51,9 @@ async def get_leave(visit: Visit) -> Response:
         # As long as a form's, because it changes the account as a form does.
         if visit.session is None or not hmac.compare_digest(wanted.encode(), visit.form_token.encode()):
             raise Forbidden(mark("This form is no longer valid. Go back, load the page again and repeat what you did."))
+        if not is_fresh(visit.session):
+            # A way in that is added stays when the session that has added it is gone.
+            return redirect(visit, f"/account/confirm?{urlencode({'continue': _SERVICES})}")
         link_to = visit.session.user_nid
     try:
         address = await begin(
@@ -57,9 +61,7 @@ async def get_leave(visit: Visit) -> Response:
             provider,
             browser=visit.token,
             redirect_uri=_callback(services, visit.request, provider),
-            continue_to="/account/sign-in-services"
-            if link_to
-            else checked_destination(query.string("continue", default=HOME)),
+            continue_to=_SERVICES if link_to else checked_destination(query.string("continue", default=HOME)),
             link_to=link_to,
             # Who is signed in and comes here all the same is to prove it once more.
             again=visit.session is not None and link_to is None,

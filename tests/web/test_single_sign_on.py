@@ -14,7 +14,7 @@ from playwright.async_api import BrowserContext, Page, expect
 
 from homeserver.main import Server, running_server
 from homeserver.storage.single_sign_on import external_ids_of
-from tests.support.api import open_api
+from tests.support.api import PASSWORD, open_api
 from tests.support.oidc import CLIENT_ID, CLIENT_SECRET, OidcServer, running_oidc_server
 from tests.support.servers import server_config
 from tests.web.pages import barriers, code_of, fetch, set_up_second_factor, sign_in
@@ -149,6 +149,23 @@ async def test_an_account_can_be_linked_by_who_is_signed_in(
     await browser_page.get_by_role("button", name="Remove").click()
     await expect(browser_page.get_by_text("There are none yet.")).to_be_visible()
     assert await linked(here, alice) == []
+
+
+async def test_whoever_finds_a_browser_signed_in_adds_no_way_in(
+    browser_page: Page, here: Server, there: OidcServer
+) -> None:
+    """Somebody who has signed in long ago proves it once more before an account elsewhere opens theirs."""
+    alice = await register(here, "alice")
+    await sign_in(browser_page, here.url)
+    await here.services.pool.execute("UPDATE web_sessions SET authenticated_ts = authenticated_ts - 3600000")
+    await browser_page.goto(f"{here.url}/account/sign-in-services")
+    await browser_page.get_by_role("link", name="Add Elsewhere").click()
+    await expect(browser_page.get_by_role("button", name="Continue")).to_be_visible()
+    assert await linked(here, alice) == []
+    await browser_page.get_by_label("Password").fill(PASSWORD)
+    await browser_page.get_by_role("button", name="Continue").click()
+    await browser_page.get_by_role("link", name="Add Elsewhere").click()
+    await expect(browser_page.get_by_role("button", name="Remove")).to_be_visible()
 
 
 async def test_the_second_factor_is_asked_for(browser_page: Page, start_server: OpenServer, there: OidcServer) -> None:
