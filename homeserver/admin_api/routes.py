@@ -5,6 +5,7 @@ from __future__ import annotations
 from homeserver.admin_api import (
     delete_room,
     event_reports,
+    media,
     purge_history,
     registration_tokens,
     room_actions,
@@ -30,5 +31,6 @@ ADMIN_API_ROUTES: list[Route] = [
     *delete_room.ROUTES,
     *purge_history.ROUTES,
     *event_reports.ROUTES,
+    *media.ROUTES,
     *server.ROUTES,
 ]

@@ -32,11 +32,6 @@ async def get_background_enabled(services: Services, request: ApiRequest) -> Jso
     return {"enabled": True}
 
 
-async def get_media_statistics(services: Services, request: ApiRequest) -> JsonObject:
-    """How much each user has uploaded: nothing can be yet."""
-    return {"users": [], "total": 0}
-
-
 async def get_destinations(services: Services, request: ApiRequest) -> JsonObject:
     """The servers that this one sends to or has failed to reach."""
     page = page_wanted(request)
@@ -91,7 +86,6 @@ ROUTES = [
     admin_route("GET", "/v1/server_version", get_version),
     admin_route("GET", "/v1/background_updates/status", get_background_updates),
     admin_route("GET", "/v1/background_updates/enabled", get_background_enabled),
-    admin_route("GET", "/v1/statistics/users/media", get_media_statistics),
     admin_route("GET", "/v1/federation/destinations", get_destinations),
     admin_route("GET", _DESTINATION, get_destination),
     admin_route("GET", f"{_DESTINATION}/rooms", get_destination_rooms),

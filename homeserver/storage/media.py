@@ -58,7 +58,7 @@ class NewFile:
     upload_name: str | None
 
 
-_COLUMNS = (
+COLUMNS = (
     "media_nid, origin, media_id, user_nid, content_type, upload_name, sha256, size, created_ts, last_access_ts, "
     "expires_ts, quarantined_by"
 )
@@ -72,7 +72,7 @@ async def find_media(conn: Connection, origin: str, media_id: str) -> MediaRow |
     """What is known of `mxc://origin/media_id`."""
     return _row(
         await conn.fetchrow(
-            f"SELECT {_COLUMNS} FROM media WHERE origin = $1 AND media_id = $2",  # noqa: S608
+            f"SELECT {COLUMNS} FROM media WHERE origin = $1 AND media_id = $2",  # noqa: S608
             origin,
             media_id,
         )
