@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
+
+from PIL import Image
 
 from tests.contract.requests import Known
 from tests.support.api import PASSWORD, Answer, Api
@@ -132,9 +135,8 @@ async def set_stage(api: Api, number: int) -> Stage:
     login = {"type": "m.login.password", "user": alice.user_id, "password": PASSWORD, "refresh_token": True}
     refreshable = await _ok(await api.post("/login", login))
     next_batch = (await _ok(await alice.get("/sync")))["next_batch"]
-    media = await _ok(
-        await alice.post("/_matrix/media/v3/upload", body=b"a file", headers={"Content-Type": "text/plain"})
-    )
+    png = {"Content-Type": "image/png"}
+    media = await _ok(await alice.post("/_matrix/media/v3/upload", body=_picture(), headers=png))
     awaited = [await _ok(await alice.post("/_matrix/media/v1/create")) for _ in range(5)]
     page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
     things = _Things(
@@ -158,6 +160,13 @@ async def set_stage(api: Api, number: int) -> Stage:
         awaited=[_media_id(one) for one in awaited],
     )
     return Stage(alice, bob, room, message, _known(things), _hints(things))
+
+
+def _picture() -> bytes:
+    """A picture of 8 × 8 points."""
+    written = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(written, "PNG")
+    return written.getvalue()
 
 
 def _media_id(answer: dict[str, Any]) -> str:
@@ -230,9 +239,10 @@ def _hints(made: _Things) -> Mapping[str, Known]:
     for verb in ("get", "put", "delete"):
         for what in ("RoomKeyBySessionId", "RoomKeysByRoomId", "RoomKeys", "RoomKeysVersion"):
             hints[verb + what] = current
-    for name in ("getContent", "getContentOverrideName"):
+    here = {"servername": ["test.example"], "mediaid": [made.media]}
+    for name in ("getContent", "getContentOverrideName", "getContentThumbnail"):
         for suffix in ("", "Authed"):
-            hints[name + suffix] = {"servername": ["test.example"], "mediaid": [made.media]}
+            hints[name + suffix] = {**here, "width": [32, 96], "height": [32, 96]}
     hints["uploadContentToMXC"] = {"servername": ["test.example"], "mediaid": made.awaited}
     hints["deleteRoomKeysVersion"] = {"version": made.versions[:1]}
     hints["setPushRule"] = {"ruleid": ["cake", "icing"], "actions": [["notify"], []]}

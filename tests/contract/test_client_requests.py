@@ -47,7 +47,10 @@ _NEVER_GRANTED = {
         ("getAdminLockUser", "setAdminLockUser", "getAdminSuspendUser", "setAdminSuspendUser"),
         "for administrators, of whom none is on stage: tests/client_api/test_account_moderation.py calls them",
     ),
-    **dict.fromkeys(("getContent", "getContentOverrideName"), "without a token only files of former times are given"),
+    **dict.fromkeys(
+        ("getContent", "getContentOverrideName", "getContentThumbnail"),
+        "without a token only files of former times are given",
+    ),
     "uploadCrossSigningKeys": "the keys must be real ones that sign one another",
 }
 # Fields that this server does not look at, so that anything can stand in them; each with the endpoint's name before it.
