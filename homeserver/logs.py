@@ -22,7 +22,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _NAMES = (
     r"access_token|refresh_token|login_?token|as_token|hs_token|registration_token|open_?id_token|id_token"
-    r"|client_secret|shared_secret|password|new_password|mac|token"
+    r"|client_secret|shared_secret|password|new_password|mac|token|code_verifier|device_code|user_code|form_token"
 )
 _REDACTIONS = (
     # ?access_token=…, as in addresses and forms
@@ -30,6 +30,9 @@ _REDACTIONS = (
     # "access_token": "…", as in JSON and in Python's way of showing it
     (re.compile(rf"""(?i)(["'](?:{_NAMES})["']\s*:\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""), r'\1"<redacted>"'),
     (re.compile(r"(?i)\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]+"), r"\1 <redacted>"),
+    # ?code=… of OAuth 2.0 and of OpenID Connect; elsewhere a code is anything
+    (re.compile(r"([?&]code)=[^&\s\"'<>;,)]+"), r"\1=<redacted>"),
+    (re.compile(r"(?i)\b((?:Set-)?Cookie[\"']?\s*:\s*[\"']?)[^\"'\r\n]+"), r"\1<redacted>"),
     # scheme://user:password@host
     (re.compile(r"(://[^/\s:@]*):[^/\s@]+@"), r"\1:<redacted>@"),
 )

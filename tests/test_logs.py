@@ -131,6 +131,10 @@ def test_exceptions_are_shown_without_their_secrets(formatter: logging.Formatter
         "postgresql://talkpai:s3cret@db/talkpai",
         "PUT /transactions/1?hs_token=s3cret",
         "client_secret=s3cret",
+        "GET /callback?state=1&code=s3cret",
+        "code_verifier=s3cret&device_code=s3cret",
+        "Cookie: __Host-talkpai_session=s3cret; other=s3cret",
+        "{'Set-Cookie': 'talkpai_session=s3cret; Path=/', 'X': 1}",
     ],
 )
 def test_credentials_are_redacted(text: str) -> None:
@@ -142,7 +146,14 @@ def test_credentials_are_redacted(text: str) -> None:
 def test_the_rest_stays() -> None:
     """What is around a credential and what only resembles one can still be read."""
     assert redact("GET /sync?access_token=abc&since=s72_9") == "GET /sync?access_token=<redacted>&since=s72_9"
-    for text in ("token expired", "https://example.org:8448/path", "@a:b.c in !r:d", 'since="s1"'):
+    for text in (
+        "token expired",
+        "exit code=1",
+        "cookies are set",
+        "https://example.org:8448/path",
+        "@a:b.c in !r:d",
+        'since="s1"',
+    ):
         assert redact(text) == text
 
 
