@@ -20,7 +20,9 @@ from homeserver.http.routes import Route
 from homeserver.protocol.events import JsonObject
 
 # What has only an unstable name, because it is ours, keeps it.
-_PREFIX = re.compile(r"/_matrix/client/(?:r0|v\d+|unstable(?:/(?!org\.talkpai)[a-z0-9-]+(?:\.[\w-]+)+)?)(?=/)")
+_PREFIX = re.compile(
+    r"/_matrix/(?:client|media)/(?:r0|v\d+|unstable(?:/(?!org\.talkpai)[a-z0-9-]+(?:\.[\w-]+)+)?)(?=/)"
+)
 _LOGOUT = {("POST", "/logout"), ("POST", "/logout/all")}
 _SEND = ("PUT", "/rooms/{roomId}/send/{eventType}/{txnId}")
 
@@ -45,6 +47,9 @@ REFUSED_WHEN_SUSPENDED = {
     ("PUT", "/directory/room/{roomAlias}"),
     ("DELETE", "/directory/room/{roomAlias}"),
     ("PUT", "/directory/list/room/{roomId}"),
+    ("POST", "/upload"),
+    ("POST", "/create"),
+    ("PUT", "/upload/{serverName}/{mediaId}"),
     ("POST", "/account/3pid/bind"),
     ("POST", "/account/3pid/unbind"),
     ("POST", "/account/3pid/delete"),

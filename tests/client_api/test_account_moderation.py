@@ -26,6 +26,7 @@ _ALLOWED_WHEN_SUSPENDED = {
     *("/login/get_token", "/refresh", "/rendezvous", "/account/password", "/user/{userId}/openid/request_token"),
     *(f"/org.talkpai.two_factor/{action}" for action in ("begin", "confirm", "disable", "backup_codes")),
     # What is one's own alone.
+    *("/pushers/set", "/pushers/ack"),
     *("/user/{userId}/account_data/{type}", "/user/{userId}/rooms/{roomId}/account_data/{type}"),
     *("/user/{userId}/rooms/{roomId}/tags/{tag}", "/pushrules/global/{kind}/{ruleId}"),
     *("/pushrules/global/{kind}/{ruleId}/actions", "/pushrules/global/{kind}/{ruleId}/enabled"),
