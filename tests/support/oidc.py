@@ -40,6 +40,7 @@ class OidcServer:
     key: RSAKey = field(default_factory=lambda: _KEY)
     algorithm: str = "RS256"
     signing_key: Any = None  # another than the published one
+    client_key: Any = None  # that of a client whose secret is a token signed with it
     denies: bool = False
     asks: bool = False  # shows a page with a link back instead of sending people back at once
     asked: list[dict[str, str]] = field(default_factory=list)  # queries of the authorization endpoint
@@ -99,7 +100,10 @@ class OidcServer:
         asked = self._codes.pop(form.get("code", ""), None)
         pair = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic ")).decode()
         name, _, secret = pair.partition(":")
-        given = (parse_qs(f"a={name}")["a"][0], parse_qs(f"a={secret}")["a"][0]) if pair else ("", "")
+        if pair:
+            given = parse_qs(f"a={name}")["a"][0], parse_qs(f"a={secret}")["a"][0]
+        else:
+            given = form.get("client_id", ""), self.secret_of(form.get("client_secret", ""))
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
         if asked is None or given != (CLIENT_ID, CLIENT_SECRET):
@@ -109,6 +113,16 @@ class OidcServer:
         return web.json_response(
             {"access_token": "at", "token_type": "Bearer", "id_token": self.id_token(asked["nonce"])}
         )
+
+    def secret_of(self, text: str) -> str:
+        """The secret that a client has sent in the form; of a signed one, that of whose key it is."""
+        if self.client_key is None:
+            return text
+        claims = jwt.decode(text, self.client_key, algorithms=["ES256"]).claims
+        jwt.JWTClaimsRegistry(
+            sub={"essential": True, "value": CLIENT_ID}, aud={"essential": True, "value": "https://appleid.apple.com"}
+        ).validate(claims)
+        return CLIENT_SECRET
 
     async def _user_info(self, request: web.Request) -> web.Response:
         assert request.headers["Authorization"] == "Bearer at"

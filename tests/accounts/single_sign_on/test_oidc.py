@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from homeserver.accounts.single_sign_on.oidc import OidcProvider
 from homeserver.accounts.single_sign_on.provider import Identity, Login, SingleSignOnFailed
@@ -204,6 +204,31 @@ async def test_microsoft(there: OidcServer, outbound: OutboundClient) -> None:
     there.lies = {"iss": f"{there.issuer}/another-tenant/v2.0"}
     with pytest.raises(SingleSignOnFailed):
         await come_back(there, provider)
+
+
+async def test_apple(there: OidcServer, outbound: OutboundClient) -> None:
+    """To Apple a client proves itself by a token that it signs anew, and the answer is asked for as a post."""
+    there.client_key = ECKey.generate_key("P-256")
+    pem = there.client_key.as_pem(private=True).decode()
+    apple = {"kind": "apple", "client_secret": None, "team_id": "TEAM", "key_id": "KEY", "private_key": pem}
+    provider = OidcProvider(config(there, **apple), outbound)
+    there.person |= {"email": "alice@privaterelay.example", "email_verified": "true"}
+    assert (await come_back(there, provider)).email == "alice@privaterelay.example"
+    assert there.asked[0]["response_mode"] == "form_post"
+    there.client_key = ECKey.generate_key("P-256")
+    with pytest.raises(SingleSignOnFailed):
+        await come_back(there, provider)
+
+
+async def test_google(there: OidcServer, outbound: OutboundClient) -> None:
+    """Google needs nothing but a name and a secret: the rest is known."""
+    google = ProviderConfig.model_validate(
+        {"id": "google", "kind": "google", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    )
+    assert (google.issuer, google.name) == ("https://accounts.google.com", "Google")
+    there.person |= {"email": "alice@gmail.example", "email_verified": True, "name": "Alice"}
+    found = await come_back(there, OidcProvider(config(there, kind="google", issuer=there.issuer), outbound))
+    assert (found.email, found.display_name) == ("alice@gmail.example", "Alice")
 
 
 async def test_logout_tokens(there: OidcServer, provider: OidcProvider) -> None:
