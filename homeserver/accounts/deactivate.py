@@ -21,12 +21,16 @@ from homeserver.storage.accounts import deactivate_account, find_account, reacti
 from homeserver.storage.audit_log import Actor
 from homeserver.storage.devices import delete_all_devices
 from homeserver.storage.jobs import insert_job
+from homeserver.storage.media import delete_media
+from homeserver.storage.media_lists import unquarantined_of_user
 from homeserver.storage.members import memberships_of
 from homeserver.storage.sent_events import LAST_ORD, unindex_sent
 from homeserver.storage.stream import Connection
 
 DEACTIVATE = "deactivate"
 """The kind of job."""
+
+_FILES_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,9 @@ async def _leave_rooms(tools: Tools, work: Work, user_nid: int) -> int:
 
 
 async def _forget(tools: Tools, work: Work, user_nid: int) -> None:
-    """Takes the user's read receipts out of the rooms, and what the user said out of the search."""
+    """Takes the user's read receipts out of the rooms, and what the user said out of the search; deletes the files that
+    the user has uploaded."""
+    await _delete_media(tools, user_nid)
     async with tools.pool.acquire() as conn:
         memberships = await memberships_of(conn, user_nid)
     done = set(work.progress.get("forgotten_in", []))
@@ -150,3 +156,12 @@ async def _forget(tools: Tools, work: Work, user_nid: int) -> None:
                 ord = await unindex_sent(conn, each.room_nid, user_nid, ord)
         done.add(each.room_nid)
         await work.note(forgotten_in=sorted(done))
+
+
+async def _delete_media(tools: Tools, user_nid: int) -> None:
+    while True:
+        async with tools.pool.acquire() as conn, conn.transaction():
+            gone = await unquarantined_of_user(conn, user_nid, _FILES_AT_ONCE)
+            await delete_media(conn, gone)
+        if not gone:
+            return

@@ -14,8 +14,10 @@ from typing import IO
 
 import orjson
 
+from homeserver.media.store import Store
 from homeserver.storage.account_export import SECTIONS, Section, rows_of, sent_events_page
 from homeserver.storage.accounts import Account
+from homeserver.storage.media_lists import media_of_user
 from homeserver.storage.members import memberships_of
 from homeserver.storage.stream import Connection
 
@@ -23,13 +25,16 @@ Progress = Callable[[str], None]
 """Is told what is being written."""
 
 _PIECE = 256 * 1024  # bytes that are compressed at once, beside the event loop
+_FILES_AT_ONCE = 100
 _FIRST_ORD = -(2**63)
 
 
 async def write_export(
-    conn: Connection, account: Account, file: IO[bytes], progress: Progress = lambda _: None
+    conn: Connection, store: Store, account: Account, file: IO[bytes], progress: Progress = lambda _: None
 ) -> None:
     """Writes the ZIP. `conn` is not in a transaction; it takes several, one after the other.
+
+    :param store: where the files are that users upload
 
     :raises OSError: if the file can't be written
     """
@@ -41,6 +46,28 @@ async def write_export(
                 await _write(archive, section.file, _array(_encoded(conn, section, account.user_nid)))
         progress("events.json")
         await _write(archive, "events.json", _array(_events(conn, account, progress)))
+        await _write_media(conn, store, account, archive, progress)
+
+
+async def _write_media(
+    conn: Connection, store: Store, account: Account, archive: zipfile.ZipFile, progress: Progress
+) -> None:
+    offset = 0
+    while True:
+        found, total = await media_of_user(conn, account.user_nid, offset=offset, limit=_FILES_AT_ONCE, backwards=True)
+        if not found:
+            return
+        for number, row in enumerate(found, offset + 1):
+            progress(f"media: {number} of {total} files")
+            if row.quarantined_by is not None or row.sha256 is None or row.size is None:
+                continue
+            try:
+                reader = await store.open(row.sha256)
+            except FileNotFoundError:
+                continue  # deleted a moment ago
+            # Their ids have no characters that a path could be made of.
+            await _write(archive, f"media/{row.media_id}", reader.read(0, row.size))
+        offset += len(found)
 
 
 async def _readme(account: Account) -> AsyncIterator[bytes]:
@@ -52,6 +79,7 @@ async def _readme(account: Account) -> AsyncIterator[bytes]:
         "",
         *(f"{section.file}: {section.about}" for section in SECTIONS),
         "events.json: every event that the user has sent, as the rooms have it",
+        "media/: the files that the user has uploaded, by their ids in media.json",
         "",
         "Passwords, tokens and secrets are kept only as hashes or encrypted, and are not here.",
         "Messages in encrypted rooms are as encrypted here as they are on the server.",

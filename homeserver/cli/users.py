@@ -30,6 +30,7 @@ from homeserver.cli.common import (
     tell,
     user_id_of,
 )
+from homeserver.media.store import DiskStore
 from homeserver.protocol.identifiers import check_new_localpart, localpart_of
 from homeserver.storage import audit_log
 from homeserver.storage.accounts import Account, find_account, list_accounts
@@ -178,7 +179,7 @@ def _export(arguments: argparse.Namespace) -> int:
         if account is None:
             raise CommandError("There is no such account")
         await audit_log.append(conn, actor(), "user.export", user_id, {})
-        await write_export(conn, account, file, tell)
+        await write_export(conn, DiskStore(config.media_dir), account, file, tell)
 
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         unfinished = Path(file.name)  # readable by nobody else

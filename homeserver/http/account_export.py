@@ -32,7 +32,7 @@ async def send_export(services: Services, request: ApiRequest, account: Account)
     try:
         with tempfile.TemporaryFile(dir=services.config.data_dir, prefix="export-") as file:
             async with services.pool.acquire() as conn:
-                await write_export(conn, account, file)
+                await write_export(conn, services.media.store, account, file)
             size = file.tell()
             file.seek(0)
             response = web.StreamResponse(headers=_headers(account, size))

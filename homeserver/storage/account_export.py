@@ -154,6 +154,14 @@ SECTIONS = (
         "WHERE a.creator_nid = $1 ORDER BY a.created_ts",
     ),
     Section(
+        "media.json",
+        "files that the user has uploaded; those that are not quarantined lie in the folder media",
+        ("media",),
+        "SELECT 'mxc://' || origin || '/' || media_id AS uri, content_type, upload_name, size, created_ts, "
+        "quarantined_by IS NOT NULL AS quarantined FROM media WHERE user_nid = $1 AND sha256 IS NOT NULL "
+        "ORDER BY media_nid",
+    ),
+    Section(
         "receipts.json",
         "what the user has told rooms about reading",
         ("receipts",),

@@ -67,6 +67,7 @@ KEPT = (
     "sliding_connections",
     "room_members",
     "receipts",  # deleted room by room
+    "media",  # deleted with the files, a few at a time
     "event_transactions",
     "user_directory",
     "user_directory_stale",

@@ -33,6 +33,14 @@ async def media_of_user(
     return [MediaRow(**record) for record in records], total
 
 
+async def unquarantined_of_user(conn: Connection, user_nid: int, limit: int) -> list[int]:
+    """Some of what a user has uploaded, or is about to. Not what is quarantined: it may be evidence."""
+    records = await conn.fetch(
+        "SELECT media_nid FROM media WHERE user_nid = $1 AND quarantined_by IS NULL LIMIT $2", user_nid, limit
+    )
+    return [record["media_nid"] for record in records]
+
+
 async def set_quarantined(conn: Connection, origin: str, media_id: str, by: str | None) -> bool:
     """Says that nobody is given it, or (None) that they are again. Returns whether it is there."""
     done = await conn.fetchval(

@@ -13,12 +13,13 @@ import asyncpg
 import pytest
 
 from homeserver.accounts.deactivate import deactivate, reactivate
-from homeserver.main import running_server
+from homeserver.main import Server, running_server
 from homeserver.protocol.errors import Forbidden
 from homeserver.storage import account_rows
 from homeserver.storage.audit_log import Actor
 from tests.support.api import PASSWORD, Api, open_api
 from tests.support.client import eventually
+from tests.support.media import upload
 from tests.support.servers import server_config
 
 ACTOR = Actor("@root:test.example", "192.0.2.1")
@@ -130,6 +131,23 @@ async def test_the_erased_are_unheard_by_who_came_later(alice: Api, database: st
     assert (await carol.post("/search", search)).body["search_categories"]["room_events"]["results"] == []
     async with _connected(database) as conn:
         assert await conn.fetchval("SELECT count(*) FROM account_data") == 0
+
+
+async def test_the_files_of_the_erased_are_gone(server: Server, alice: Api) -> None:
+    """What the erased have uploaded nobody is given any more, but for what is kept as evidence; others' files stay."""
+    bob = await alice.as_token(None).register("bob")
+    hers, evidence, his = [await upload(user, name) for user, name in ((alice, b"1"), (alice, b"2"), (bob, b"3"))]
+    await server.services.pool.execute(
+        "UPDATE media SET quarantined_by = '@root:test.example' WHERE media_id = $1", evidence.partition("/")[2]
+    )
+    await _end(alice, erase=True)
+
+    async def is_gone() -> bool:
+        return (await bob.get(f"/_matrix/client/v1/media/download/{hers}")).status == 404
+
+    await eventually(is_gone, "the file to be gone")
+    left = await server.services.pool.fetch("SELECT media_id FROM media ORDER BY media_nid")
+    assert [row["media_id"] for row in left] == [evidence.partition("/")[2], his.partition("/")[2]]
 
 
 async def test_who_is_only_deactivated_is_still_heard(alice: Api) -> None:

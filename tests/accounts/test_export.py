@@ -12,9 +12,11 @@ from typing import Any
 import asyncpg
 
 from homeserver.accounts.export import write_export
+from homeserver.media.store import DiskStore
 from homeserver.storage.account_export import NOT_EXPORTED, SECTIONS
 from homeserver.storage.accounts import find_account
 from tests.support.api import Api
+from tests.support.media import upload
 
 _PATH = "/_matrix/client/unstable/org.talkpai/account/export"
 
@@ -43,10 +45,13 @@ async def test_a_user_gets_everything_and_nothing_of_others(alice: Api) -> None:
     await alice.put(f"/profile/{alice.user_id}/org.example.colour", {"org.example.colour": {"rgb": [1, 2, 3]}})
     await alice.put(f"/user/{alice.user_id}/account_data/org.example", {"nul": "\0", "own": True})
     await alice.put(f"/user/{alice.user_id}/rooms/{room_id}/account_data/org.example", {"in": "room"})
+    uploaded = await upload(alice, b"a file")
     answer = await alice.get(_PATH)
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/zip")
     assert answer.headers["Cache-Control"] == "no-store"
     files = _files(answer.body)
+    assert files.pop(f"media/{uploaded.partition('/')[2]}") == "a file"
+    assert [(one["uri"], one["size"]) for one in files["media.json"]] == [(f"mxc://{uploaded}", 6)]
     assert set(files) == {"README.txt", "events.json", *(section.file for section in SECTIONS)}
     assert alice.user_id in files["README.txt"]
     assert files["account.json"][0]["displayname"] == "Alice"
@@ -99,7 +104,7 @@ async def test_a_large_account_is_written_in_little_memory(alice: Api, database:
         )
         tracemalloc.start()
         with (tmp_path / "export.zip").open("wb") as file:
-            await write_export(conn, account, file)
+            await write_export(conn, DiskStore(tmp_path), account, file)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     finally:
