@@ -29,6 +29,7 @@ from tests.support.api import Answer, Api
 from tests.support.client import Client
 from tests.support.federating import Network, Node
 from tests.support.hostile import forge
+from tests.support.media import small_picture, upload
 
 _numbers = itertools.count()
 _VERSION = "11"
@@ -91,6 +92,7 @@ class FederationWorld:
             "field": ["displayname", "avatar_url", "m.tz"],
             "txnid": [f"t{number}" for number in range(100)],
             "mindepth": [0, 1],
+            "mediaid": [await _uploaded(api.as_token(alice.access_token))],
         }
         return world
 
@@ -159,6 +161,8 @@ class FederationWorld:
                 return {"userid": [f"@newcomer:{self._peer.name}"]}
             case "sendInviteV1" | "sendInviteV2":
                 return await self._invitation(name)
+            case "getContentThumbnail":
+                return {"width": [32, 96], "height": [32, 96]}
             case _:
                 return {}
 
@@ -195,6 +199,11 @@ class FederationWorld:
         if name == "sendInviteV1":
             body = {**event.json, "unsigned": {"invite_room_state": state}}
         return {WHOLE: [body], "roomid": [room_id]}
+
+
+async def _uploaded(user: Api) -> str:
+    """The id of a picture."""
+    return (await upload(user, small_picture(), "image/png")).rpartition("/")[2]
 
 
 def _seal(event: JsonObject, version: RoomVersion, peer: Node) -> str:

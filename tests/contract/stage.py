@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from PIL import Image
-
 from tests.contract.requests import Known
 from tests.support.api import PASSWORD, Answer, Api
+from tests.support.media import small_picture
 
 _BACKUP = "m.megolm_backup.v1.curve25519-aes-sha2"
 
@@ -136,7 +134,7 @@ async def set_stage(api: Api, number: int) -> Stage:
     refreshable = await _ok(await api.post("/login", login))
     next_batch = (await _ok(await alice.get("/sync")))["next_batch"]
     png = {"Content-Type": "image/png"}
-    media = await _ok(await alice.post("/_matrix/media/v3/upload", body=_picture(), headers=png))
+    media = await _ok(await alice.post("/_matrix/media/v3/upload", body=small_picture(), headers=png))
     awaited = [await _ok(await alice.post("/_matrix/media/v1/create")) for _ in range(5)]
     page = await _ok(await alice.get(f"/rooms/{quote(room)}/messages", query={"dir": "b", "limit": "2"}))
     things = _Things(
@@ -160,13 +158,6 @@ async def set_stage(api: Api, number: int) -> Stage:
         awaited=[_media_id(one) for one in awaited],
     )
     return Stage(alice, bob, room, message, _known(things), _hints(things))
-
-
-def _picture() -> bytes:
-    """A picture of 8 × 8 points."""
-    written = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(written, "PNG")
-    return written.getvalue()
 
 
 def _media_id(answer: dict[str, Any]) -> str:

@@ -36,3 +36,10 @@ def picture(size: tuple[int, int], kind: str = "PNG", mode: str = "RGB", **optio
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def small_picture() -> bytes:
+    """A picture of 8 × 8 points."""
+    written = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(written, "PNG")
+    return written.getvalue()

@@ -59,6 +59,7 @@ async def add_address(page: Page, mailing: Mailing, number: int = 1) -> None:
     await tab.goto(await mailing.mailbox.link(number))
     await tab.get_by_role("button").first.click()
     await tab.close()
+    await page.bring_to_front()
     await finish.click()
     await expect(page.get_by_role("status")).to_have_text("The e-mail address has been added.")
 
