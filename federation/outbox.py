@@ -30,6 +30,7 @@ from federation.user_devices import completed_edus
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
 from homeserver.storage.destinations import (
+    FEDERATION_READER,
     Backoff,
     acknowledge,
     add_pending,
@@ -50,7 +51,6 @@ logger = logging.getLogger(__name__)
 
 MOST_PDUS = 50
 MOST_EDUS = 100
-_READER = "federation"
 _FAN_OUT = 200  # events in one step of the fan-out
 _CATCH_UP = 50  # of more events than this in one room a destination that was away gets the newest only
 _MOST_ROOMS = 50  # in one transaction
@@ -216,7 +216,7 @@ class Outbox:
     async def _fan_out_step(self, conn: Connection, until: int) -> tuple[set[str], bool]:
         """Notes who lacks the next events; those destinations, and whether these were the last events."""
         if self._read is None:
-            self._read = self._saved = await reader_position(conn, _READER)
+            self._read = self._saved = await reader_position(conn, FEDERATION_READER)
         after = self._read
         if after >= until:
             return set(), True
@@ -240,7 +240,7 @@ class Outbox:
                 await add_pending(conn, pending)
                 if any(event.handed_over is not None for event in events):
                     await forget_handed_over(conn, after)
-                await move_reader(conn, _READER, read)
+                await move_reader(conn, FEDERATION_READER, read)
             self._saved = read
         self._read = read
         waiting = await destinations_since(conn, after, read)

@@ -140,7 +140,7 @@ async def do_delete_room(tools: Tools, work: Work) -> None:
     if work.job.params["purge"] and (not failed or work.job.params["force_purge"]):
         for _ in range(_MOST_WAITING):
             async with tools.pool.acquire() as conn:
-                if not await is_owed(conn, room.nid):
+                if not await is_owed(conn, room.nid, tools.membership.timeline.server_name):
                     break
             await work.note()
             await asyncio.sleep(1)

@@ -42,6 +42,9 @@ class Backoff:
     retry_interval_ms: int = 0
 
 
+FEDERATION_READER = "federation"
+"""The reader of the stream that notes for each destination what it lacks. Its position moves with those notes."""
+
 # What goes out: events made here, at the position that is their number; and those that others handed over.
 _OUTGOING = (
     f"SELECT {COLUMNS}, h.server AS handed_over FROM {FROM} JOIN users u ON u.user_nid = e.sender_nid "  # noqa: S608

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from homeserver.storage.destinations import FEDERATION_READER
 from homeserver.storage.stream import Connection
 
 _BATCH = 2_000  # events
@@ -118,11 +119,20 @@ async def delete_some_history(
     return len(gone), rows[-1]["ord"] if len(rows) == _BATCH else None
 
 
-async def is_owed(conn: Connection, room_nid: int) -> bool:
-    """Whether servers that can be reached have still to be sent something of the room."""
+async def is_owed(conn: Connection, room_nid: int, own_server: str) -> bool:
+    """Whether servers that can be reached have still to be sent something of the room, or it is not noted yet which."""
     owed: bool = await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM destination_rooms o LEFT JOIN destinations d USING (destination) "
-        "WHERE o.room_nid = $1 AND d.failing_since_ts IS NULL)",
+        """
+        SELECT EXISTS (SELECT FROM destination_rooms o LEFT JOIN destinations d USING (destination)
+                        WHERE o.room_nid = $1 AND d.failing_since_ts IS NULL)
+            OR (EXISTS (SELECT FROM room_members m JOIN users u USING (user_nid)
+                         WHERE m.room_nid = $1 AND m.membership = 'join' AND u.server <> $2)
+                AND EXISTS (SELECT FROM events e JOIN users u ON u.user_nid = e.sender_nid
+                             WHERE e.room_nid = $1 AND e.live AND u.server = $2 AND e.event_nid >
+                                   coalesce((SELECT pos FROM stream_readers WHERE reader = $3), 0)))
+        """,
         room_nid,
+        own_server,
+        FEDERATION_READER,
     )
     return owed
