@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.architecture.sources import PACKAGES, files, place
 
 _INDEX = Path(__file__).with_name("spec_index.txt")
-_COMMENT = re.compile(r"(?:#|--) spec: +(.*)")
+_COMMENT = re.compile(r"(?<![\w-])spec: +(.*)")
 _REFERENCE = re.compile(r"^(?P<document>[a-z][\w/-]*?)/?(?:#(?P<anchor>[\w-]+))?[.,;:)]*$")
 _PART_OF_ENDPOINT = re.compile(r"_(request|response)(-|_|$).*")
 
