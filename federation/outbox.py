@@ -23,8 +23,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import asyncpg
-
 from federation.room_servers import RoomServers, destinations_of, meant_for
 from federation.user_devices import completed_edus
 from homeserver.protocol.errors import MatrixError
@@ -46,6 +44,7 @@ from homeserver.storage.destinations import (
 )
 from homeserver.storage.outgoing_edus import delete_edus, destinations_since, next_edus, trim_edus
 from homeserver.storage.stream import Connection, Stream
+from homeserver.stream_work import DATABASE_GONE, cancel_work, follow_stream
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +61,6 @@ _RETRY_MS = 10_000  # doubles with every further failure …
 _LONGEST_RETRY_MS = 3_600_000  # … up to this
 _PAUSE_AFTER_ERROR = 5.0  # seconds, after an error of our own
 _SAVE_AFTER = 10_000  # positions
-_PACE = 0.02  # seconds from one fan-out to the next: a busy server's events go out together …
-_IDLE_PACE = 0.1  # … and one that has nobody to tell does not look all the time
 _SEND_SECONDS = 60.0
 
 
@@ -166,17 +163,7 @@ class Outbox:
     async def run(self) -> None:
         """Fans out and sends until cancelled."""
         try:
-            await self._resume()
-            while True:
-                self._wake.clear()
-                try:
-                    found = await self._fan_out()
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    logger.warning("The federation sender waits for the database: %s", error)
-                    await asyncio.sleep(_PAUSE_AFTER_ERROR)
-                else:
-                    await asyncio.sleep(_PACE if found else _IDLE_PACE)
-                    await self._wake.wait()
+            await follow_stream("federation sender", self._wake, self._resume, self._fan_out)
         finally:
             await self._close()
 
@@ -190,13 +177,8 @@ class Outbox:
 
     async def _close(self) -> None:
         self._closed = True
-        tasks = [known.task for known in self._destinations.values() if known.task is not None]
-        for known in self._destinations.values():
-            if known.timer is not None:
-                known.timer.cancel()
-            if known.task is not None:
-                known.task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        known = self._destinations.values()
+        await cancel_work([one.task for one in known], [one.timer for one in known])
 
     # Fan-out
 
@@ -278,7 +260,7 @@ class Outbox:
                 failed = not await self._send_next(destination, known)
                 if not failed and not known.more and not known.edus and not await self._lacks_something(destination):
                     break
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_GONE as error:
             logger.warning("Sending to %s waits for the database: %s", destination, error)
             known.backoff = Backoff(None, self._now_ms() + int(_PAUSE_AFTER_ERROR * 1000), 0)
             failed = True

@@ -29,8 +29,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import asyncpg
-
 from homeserver.protocol.canonical_json import encode_json
 from homeserver.protocol.errors import MatrixError
 from homeserver.protocol.events import JsonObject
@@ -61,6 +59,7 @@ from homeserver.storage.pushers import (
     write_failure,
 )
 from homeserver.storage.stream import Connection
+from homeserver.stream_work import DATABASE_GONE, cancel_work, follow_stream
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +78,6 @@ _MOST_QUEUED = 1_000  # events of one pusher that fails
 _REFUSED_TIMES = 4  # after that the next event is tried
 _PAUSE_AFTER_ERROR = 5.0  # seconds, after an error of our own
 _SAVE_AFTER = 10_000  # positions
-_PACE = 0.02  # seconds from one fan-out to the next …
-_IDLE_PACE = 0.1  # … and where nobody is to be told
-
-_DATABASE_GONE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(slots=True)
@@ -147,21 +142,8 @@ class PushSender:
 
     async def run(self) -> None:
         """Fans out and sends until cancelled."""
-        resumed = False
         try:
-            while True:
-                self._wake.clear()
-                try:
-                    if not resumed:
-                        await self._resume()
-                        resumed = True
-                    found = await self._fan_out()
-                except _DATABASE_GONE as error:
-                    logger.warning("The push sender waits for the database: %s", error)
-                    await asyncio.sleep(_PAUSE_AFTER_ERROR)
-                else:
-                    await asyncio.sleep(_PACE if found else _IDLE_PACE)
-                    await self._wake.wait()
+            await follow_stream("push sender", self._wake, self._resume, self._fan_out)
         finally:
             await self._close()
 
@@ -174,13 +156,8 @@ class PushSender:
 
     async def _close(self) -> None:
         self._closed = True
-        tasks = [work.task for work in self._works.values() if work.task is not None]
-        for work in self._works.values():
-            if work.timer is not None:
-                work.timer.cancel()
-            if work.task is not None:
-                work.task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        works = self._works.values()
+        await cancel_work([work.task for work in works], [work.timer for work in works])
 
     # Fan-out
 
@@ -266,7 +243,7 @@ class PushSender:
             while wait_ms == 0 or (wait_ms is None and work.more):
                 work.more = False
                 wait_ms = await self._send_next(pusher_id)
-        except _DATABASE_GONE as error:
+        except DATABASE_GONE as error:
             logger.warning("Pusher %d waits for the database: %s", pusher_id, error)
             wait_ms = int(_PAUSE_AFTER_ERROR * 1000)
         finally:
